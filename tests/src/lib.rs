@@ -1,0 +1,1 @@
+//! The harness that all tiers of tests share.
