@@ -1,0 +1,77 @@
+# The front door: `make` lists what there is.
+
+# Outside the tree, and shared by every clone of this user.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/muster/target
+# The build that the demo and the benchmarks run: release or dev.
+MUSTER_PROFILE ?= release
+profile_dir = $(if $(filter dev,$(MUSTER_PROFILE)),debug,$(MUSTER_PROFILE))
+muster = $(CARGO_TARGET_DIR)/$(profile_dir)/muster
+
+SEED ?= 1
+SEEDS ?= 1000
+tier = cargo test --locked --package muster-tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test unit sim scenario cluster e2e terraform lint demo bench replay image clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing, start what is not running
+	scripts/setup
+
+build: ## the binary, in the profile MUSTER_PROFILE (release)
+	cargo build --locked --profile $(MUSTER_PROFILE) --bin muster
+
+demo: ## the main job on real data: a fleet, a push in the middle, a check at the end
+	scripts/setup demo
+	$(MAKE) --no-print-directory build
+	demo/run --muster $(muster)
+
+test: ## every test there is
+	scripts/setup test
+	MUSTER_E2E=1 cargo test --locked --workspace
+	scripts/test-terraform
+
+unit: ## tests beside the code
+	cargo test --locked --workspace --exclude muster-tests
+
+sim: ## the simulation, SEEDS=n random histories
+	MUSTER_SIM_SEEDS=$(SEEDS) $(tier) --test sim
+
+replay: ## one history of the simulation step by step, SEED=n
+	MUSTER_SIM_SEED=$(SEED) $(tier) --test sim -- --nocapture
+
+scenario: ## scripts with golden output (UPDATE_GOLDEN=1 to bless)
+	$(tier) --test scenario
+
+cluster: ## coordinator and agents in one process, engine modelled
+	$(tier) --test cluster
+
+e2e: ## the real binary, engine, registry and push gateway
+	scripts/setup build engine services testbox
+	MUSTER_E2E=1 $(tier) --test e2e
+
+terraform: ## the Terraform modules against a mock of AWS
+	scripts/setup moto terraform
+	scripts/test-terraform
+
+lint: ## formatter, lints, documentation, rules of the tree
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	$(tier) --test tidy
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; \
+	else echo 'deny: SKIPPED, cargo-deny is not installed'; fi
+
+bench: ## muster side by side with plain docker
+	scripts/setup build engine services testbox
+	$(MAKE) --no-print-directory build
+	cargo run --locked --release --package muster-bench -- --muster $(muster)
+
+image: ## the image muster:dev with the static binary
+	scripts/setup build engine
+	images/muster/build muster:dev
+
+clean: ## remove what the builds left
+	cargo clean
