@@ -12,7 +12,6 @@
     clippy::or_fun_call,
     rustdoc::all,
     unused_qualifications,
-    unreachable_pub,
     reason = "generated code"
 )]
 pub mod v1 {

@@ -1,0 +1,214 @@
+//! Everything the fleet can want. Records are stored first; the rest goes out after the commit.
+
+use std::sync::Arc;
+
+use crate::agent::{Agent, Link, Schedulable};
+use crate::channel::{Channel, ChannelId, Release};
+use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, TaskId, Ticket};
+use crate::image::Image;
+use crate::job::{Job, JobProgress};
+use crate::outcome::{End, Usage};
+use crate::task::{Stop, TaskRow};
+use crate::time::Timestamp;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    Record(Record),
+    /// For an agent; dropped if its stream is gone, because a new Hello brings it up again.
+    Order {
+        agent: AgentId,
+        order: Order,
+    },
+    Answer {
+        ticket: Ticket,
+        answer: Answer,
+    },
+    Notify(Notice),
+}
+
+/// What must be durable before anybody hears of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    JobSubmitted(Arc<Job>),
+    JobProgress {
+        job: JobId,
+        progress: JobProgress,
+    },
+    Task {
+        task: TaskId,
+        row: TaskRow,
+    },
+    AttemptMade {
+        attempt: AttemptId,
+        agent: AgentId,
+        image: Image,
+        at: Timestamp,
+        because: Because,
+    },
+    AttemptStarted {
+        attempt: AttemptId,
+        at: Timestamp,
+    },
+    AttemptEnded {
+        attempt: AttemptId,
+        started: Option<Timestamp>,
+        at: Timestamp,
+        end: End,
+        usage: Usage,
+    },
+    /// Evidence from an attempt that no longer counts; changes nothing else.
+    LateReport {
+        attempt: AttemptId,
+        at: Timestamp,
+        end: End,
+    },
+    Agent(Box<Agent>),
+    AgentLink {
+        agent: AgentId,
+        link: Link,
+        last_contact: Timestamp,
+    },
+    AgentSchedulable {
+        agent: AgentId,
+        schedulable: Schedulable,
+    },
+    Channel(Channel),
+    Released {
+        channel: ChannelId,
+        release: Release,
+    },
+}
+
+/// Why an attempt exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    First,
+    UserRetry {
+        number: u32,
+        allowed: u32,
+    },
+    InfraRetry {
+        number: u32,
+        allowed: u32,
+    },
+    /// The one before was refused or preempted.
+    FreeRetry,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    Offer(Box<Offer>),
+    Stop { attempt: AttemptId, stop: Stop },
+    Ack { attempt: AttemptId, seq: u64 },
+    Prefetch { image: Image },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    pub attempt: AttemptId,
+    pub job: Arc<Job>,
+    pub image: Image,
+    pub release: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Submitted(Vec<Submitted>),
+    /// How many tasks had not ended.
+    CancelRequested {
+        tasks: u32,
+    },
+    Agent(Box<Agent>),
+    Channel(Box<Channel>),
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    pub id: JobId,
+    /// The key was known: this is the earlier job.
+    pub existed: bool,
+    /// No agent that is known would take it, even idle.
+    pub nobody_fits: bool,
+}
+
+/// Why a request can't be carried out. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("idempotency key {key:?} belongs to job {existing}, whose body is different")]
+    KeyInUse { key: String, existing: JobId },
+    #[error("job {job} has ended")]
+    JobEnded { job: JobId },
+    #[error("no agent {agent}")]
+    NoSuchAgent { agent: AgentId },
+    #[error("no channel {}", channel.name)]
+    NoSuchChannel { channel: ChannelId },
+    #[error("channel {} has no release before the current one", channel.name)]
+    NoPreviousRelease { channel: ChannelId },
+    #[error("channel {} is at that release already", channel.name)]
+    AlreadyThere { channel: ChannelId },
+}
+
+/// For watchers, metrics and logs: nothing depends on its arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    JobChanged {
+        job: JobId,
+    },
+    AttemptMade {
+        attempt: AttemptId,
+        waited: crate::time::Millis,
+    },
+    AttemptEnded {
+        attempt: AttemptId,
+        job: Arc<Job>,
+        end: End,
+        usage: Usage,
+        metrics: Option<Arc<[u8]>>,
+    },
+    TaskRetried {
+        task: TaskId,
+        after: AttemptNo,
+    },
+    JobEnded {
+        job: JobId,
+    },
+    AgentChanged {
+        agent: AgentId,
+    },
+    Released {
+        channel: ChannelId,
+        release: Release,
+    },
+}
+
+/// Collects effects in order. The core adds; the shell can only drain.
+#[derive(Debug, Default)]
+pub struct Effects(Vec<Effect>);
+
+impl Effects {
+    pub(crate) fn record(&mut self, record: Record) {
+        self.0.push(Effect::Record(record));
+    }
+
+    pub(crate) fn order(&mut self, agent: &AgentId, order: Order) {
+        self.0.push(Effect::Order {
+            agent: agent.clone(),
+            order,
+        });
+    }
+
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.0.push(Effect::Answer { ticket, answer });
+    }
+
+    pub(crate) fn notify(&mut self, notice: Notice) {
+        self.0.push(Effect::Notify(notice));
+    }
+
+    /// Everything so far, in order.
+    #[must_use]
+    pub fn drain(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.0)
+    }
+}

@@ -1,0 +1,150 @@
+//! Everything the world can tell the fleet. Closed: for a new variant the compiler lists the work.
+
+use std::sync::Arc;
+
+use crate::agent::{Agent, HeldImage, Hello};
+use crate::channel::{Cause, Channel, ChannelId};
+use crate::ids::{AgentId, AttemptId, JobId, SessionNo, Ticket};
+use crate::image::{Digest, Repository, Tag};
+use crate::job::{Job, JobProgress};
+use crate::outcome::{End, Usage};
+use crate::ranges::Ranges;
+use crate::task::TaskRow;
+use crate::time::Timestamp;
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A row of the store, at the start: channels and agents first, then jobs in order of submission.
+    Restored(Restored),
+    /// Jobs of one submission: all are taken or none.
+    Submitted {
+        ticket: Ticket,
+        jobs: Vec<NewJob>,
+    },
+    CancelRequested {
+        ticket: Ticket,
+        job: JobId,
+        tasks: Option<Ranges>,
+        reason: String,
+        now: bool,
+    },
+    /// An agent opened its stream and listed what it holds.
+    AgentHello(Hello),
+    /// An agent's stream closed, or was silent for too long.
+    AgentGone {
+        agent: AgentId,
+        session: SessionNo,
+    },
+    /// An agent is alive, and perhaps holds other images than before.
+    AgentBeat {
+        agent: AgentId,
+        session: SessionNo,
+        held: Option<Vec<HeldImage>>,
+    },
+    /// An agent says how an attempt stands.
+    Reported(Report),
+    AgentCordoned {
+        ticket: Ticket,
+        agent: AgentId,
+        reason: String,
+    },
+    AgentUncordoned {
+        ticket: Ticket,
+        agent: AgentId,
+    },
+    AgentDrained {
+        ticket: Ticket,
+        agent: AgentId,
+        reason: String,
+        deadline: Option<Timestamp>,
+    },
+    /// Somebody named a channel's repository and tag, and the registry said what the tag means.
+    ChannelSet {
+        ticket: Ticket,
+        channel: ChannelId,
+        repository: Repository,
+        tag: Tag,
+        digest: Digest,
+    },
+    /// A followed tag was resolved at the registry. A webhook is only a reason to look.
+    ImageResolved {
+        channel: ChannelId,
+        digest: Digest,
+        cause: Cause,
+    },
+    /// Somebody wants an earlier release back.
+    RolledBack {
+        ticket: Ticket,
+        channel: ChannelId,
+        to: RollbackTo,
+        reason: String,
+    },
+    /// The moment that `Fleet::next_deadline` named has come.
+    Tick,
+}
+
+#[derive(Debug, Clone)]
+pub enum Restored {
+    Channel(Channel),
+    /// Its link is `Unreachable` and nothing is live on it yet.
+    Agent(Agent),
+    Job {
+        job: Arc<Job>,
+        progress: JobProgress,
+        tasks: Vec<(u32, TaskRow)>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    pub job: Arc<Job>,
+    /// What the store has under the job's idempotency key.
+    pub prior: Option<Prior>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prior {
+    pub id: JobId,
+    pub body: [u8; 32],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackTo {
+    /// The release before the current one.
+    Previous,
+    /// What the store has under the release's number.
+    Release { number: u64, digest: Digest },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub agent: AgentId,
+    pub session: SessionNo,
+    pub attempt: AttemptId,
+    /// Grows with every report about the attempt; acknowledged by number.
+    pub seq: u64,
+    pub news: News,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    Accepted,
+    /// It never ran and never will.
+    Refused {
+        message: String,
+    },
+    Started {
+        at: Timestamp,
+    },
+    Ended(Box<AttemptEnd>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptEnd {
+    pub end: End,
+    pub started: Option<Timestamp>,
+    pub ended: Timestamp,
+    pub usage: Usage,
+    /// What the task measured; the core hands it on, once, with the notice of the end.
+    pub metrics: Option<Arc<[u8]>>,
+}

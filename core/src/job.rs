@@ -1,0 +1,169 @@
+//! A job: a spec and an array of tasks. One record however large the array.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ids::{JobId, TeamName};
+use crate::image::Image;
+use crate::outcome::{End, Outcome};
+use crate::ranges::Ranges;
+use crate::spec::Spec;
+use crate::task::Task;
+use crate::time::Timestamp;
+
+/// What was submitted; never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: JobId,
+    pub team: TeamName,
+    pub spec: Arc<Spec>,
+    /// 1 to `limits::ARRAY`.
+    pub array: u32,
+    pub key: Option<IdempotencyKey>,
+    /// The image of all attempts, unless the job follows a channel with `Pin::Task`.
+    pub pinned: Option<Image>,
+    /// The release that gave the pinned image.
+    pub release: Option<u64>,
+    pub created: Timestamp,
+    /// W3C trace context; the job's attempts are part of that trace.
+    pub traceparent: Option<String>,
+}
+
+/// The key and a hash of what was submitted under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    pub key: String,
+    /// SHA-256 over the encoded request of this job.
+    pub body: [u8; 32],
+}
+
+/// How many tasks stand where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub pending: u32,
+    /// Assigned and preparing.
+    pub preparing: u32,
+    pub running: u32,
+    pub succeeded: u32,
+    pub failed: u32,
+    pub oom: u32,
+    pub timeout: u32,
+    pub canceled: u32,
+    pub lost: u32,
+    pub preempted: u32,
+    pub image_error: u32,
+    pub infra_error: u32,
+    /// Attempts beyond each task's first.
+    pub retries: u32,
+}
+
+impl Counts {
+    /// The count of one end.
+    pub const fn ended_mut(&mut self, outcome: Outcome) -> &mut u32 {
+        match outcome {
+            Outcome::Succeeded => &mut self.succeeded,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Oom => &mut self.oom,
+            Outcome::Timeout => &mut self.timeout,
+            Outcome::Canceled => &mut self.canceled,
+            Outcome::Lost => &mut self.lost,
+            Outcome::Preempted => &mut self.preempted,
+            Outcome::ImageError => &mut self.image_error,
+            Outcome::InfraError => &mut self.infra_error,
+        }
+    }
+
+    #[must_use]
+    pub fn ended(mut self, outcome: Outcome) -> u32 {
+        *self.ended_mut(outcome)
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub const fn live(&self) -> u32 {
+        self.pending + self.preparing + self.running
+    }
+
+    /// The worst end so far, by what wins when several tasks ended differently.
+    #[must_use]
+    pub fn worst(&self) -> Option<Outcome> {
+        let ended = Outcome::ALL
+            .into_iter()
+            .filter(|outcome| self.ended(*outcome) > 0);
+        ended.max_by_key(|outcome| outcome.severity())
+    }
+}
+
+/// Tasks that ended without an attempt, all in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn {
+    pub tasks: Ranges,
+    pub end: End,
+    pub at: Timestamp,
+}
+
+/// What changes about a job; a row that is written at most once per batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobProgress {
+    /// Tasks that were never assigned and may still be.
+    pub unstarted: Ranges,
+    pub withdrawn: Vec<Withdrawn>,
+    pub counts: Counts,
+    /// The first attempt's start.
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    pub cancel: Option<CancelRequest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelRequest {
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// A job with tasks that have not ended, as the fleet holds it.
+#[derive(Debug, Clone)]
+pub struct LiveJob {
+    pub job: Arc<Job>,
+    /// Order of submission: first in, first out among equal priorities.
+    pub seq: u64,
+    pub progress: JobProgress,
+    /// Tasks that were assigned at least once and have not ended.
+    pub tasks: BTreeMap<u32, Task>,
+    /// Pending tasks of `tasks` whose delay is over.
+    pub ready: std::collections::BTreeSet<u32>,
+    /// Progress differs from its row.
+    pub dirty: bool,
+}
+
+impl LiveJob {
+    #[must_use]
+    pub fn new(job: Arc<Job>, seq: u64) -> Self {
+        let progress = JobProgress {
+            unstarted: Ranges::up_to(job.array),
+            withdrawn: Vec::new(),
+            counts: Counts {
+                pending: job.array,
+                ..Counts::default()
+            },
+            started: None,
+            ended: None,
+            cancel: None,
+        };
+        Self {
+            job,
+            seq,
+            progress,
+            tasks: BTreeMap::new(),
+            ready: [].into(),
+            dirty: false,
+        }
+    }
+
+    /// Tasks that could be assigned now.
+    #[must_use]
+    pub fn assignable(&self) -> u32 {
+        let retries = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
+        self.progress.unstarted.count().saturating_add(retries)
+    }
+}

@@ -1,0 +1,126 @@
+//! Whether a task gets another attempt: a pure function of its policy, its budgets and the end.
+
+use crate::ids::TaskId;
+use crate::outcome::{End, EndReason, Outcome};
+use crate::spec::{Backoff, BackoffKind, Delivery, RetryPolicy};
+use crate::time::Millis;
+
+/// Retries a task has used up. Preemptions and refusals cost nothing but are counted for the delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    pub user: u32,
+    pub infra: u32,
+    pub free: u32,
+}
+
+/// Who pays for the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    User,
+    Infra,
+    /// It never ran, or an operator took its place away.
+    Free,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The task takes the attempt's end.
+    Final,
+    Retry {
+        budget: Budget,
+        delay: Millis,
+    },
+}
+
+/// Decides what follows the end of an attempt of `task`.
+#[must_use]
+pub fn decide(
+    task: TaskId,
+    end: &End,
+    policy: &RetryPolicy,
+    delivery: Delivery,
+    spent: Spent,
+) -> Decision {
+    let Some(budget) = budget_of(end) else {
+        return Decision::Final;
+    };
+    let unknown = match end.outcome {
+        Outcome::Lost | Outcome::InfraError => !end.reason.never_ran(),
+        Outcome::Succeeded
+        | Outcome::Failed
+        | Outcome::Oom
+        | Outcome::Timeout
+        | Outcome::Canceled
+        | Outcome::Preempted
+        | Outcome::ImageError => false,
+    };
+    if unknown && delivery == Delivery::AtMostOnce {
+        return Decision::Final;
+    }
+    let (used, allowed) = match budget {
+        Budget::User => (spent.user, policy.user),
+        Budget::Infra => (spent.infra, policy.infra),
+        Budget::Free => (spent.free, u32::MAX),
+    };
+    if used >= allowed {
+        return Decision::Final;
+    }
+    let delay = match end.outcome {
+        Outcome::Preempted => Millis(0),
+        Outcome::Succeeded
+        | Outcome::Failed
+        | Outcome::Oom
+        | Outcome::Timeout
+        | Outcome::Canceled
+        | Outcome::Lost
+        | Outcome::ImageError
+        | Outcome::InfraError => delay(&policy.backoff, used, chance(task, spent)),
+    };
+    Decision::Retry { budget, delay }
+}
+
+/// Which budget another attempt after this end is paid from; `None`: there is no other attempt.
+fn budget_of(end: &End) -> Option<Budget> {
+    match end.outcome {
+        Outcome::Succeeded | Outcome::Canceled => None,
+        Outcome::Timeout if end.reason == EndReason::QueueTimeout => None,
+        Outcome::Failed | Outcome::Oom | Outcome::Timeout => Some(Budget::User),
+        Outcome::InfraError if end.reason == EndReason::Refused => Some(Budget::Free),
+        Outcome::Lost | Outcome::InfraError => Some(Budget::Infra),
+        Outcome::ImageError if end.reason == EndReason::PullFailed => Some(Budget::Infra),
+        // A wrong entrypoint or a missing image does not get better by itself.
+        Outcome::ImageError => None,
+        Outcome::Preempted => Some(Budget::Free),
+    }
+}
+
+/// The delay before the retry after `used` earlier ones; `chance` is uniform in 0..2^16.
+#[must_use]
+pub fn delay(backoff: &Backoff, used: u32, chance: u16) -> Millis {
+    let full = match backoff.kind {
+        BackoffKind::Fixed => backoff.initial.0,
+        BackoffKind::Exponential => {
+            let factor = 1u64.checked_shl(used).unwrap_or(u64::MAX);
+            backoff.initial.0.saturating_mul(factor)
+        }
+    };
+    let full = full.min(backoff.cap.0);
+    if !backoff.jitter {
+        return Millis(full);
+    }
+    let part = u128::from(full) * u128::from(chance) / u128::from(u16::MAX);
+    Millis(u64::try_from(part).expect("a part of a u64"))
+}
+
+/// A number that differs by task and by retry and is the same in every replay: the splitmix64
+/// finalizer over the random end of the job's id, the index and what was spent.
+fn chance(task: TaskId, spent: Spent) -> u16 {
+    let round = u64::from(spent.user) + u64::from(spent.infra) + u64::from(spent.free);
+    let mut z = task.job.entropy() ^ (u64::from(task.index) << 20) ^ (round + 1);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    u16::try_from((z ^ (z >> 31)) & 0xffff).expect("sixteen bits")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::ids::JobId;
+
+const NO_JITTER: Backoff = Backoff {
+    kind: BackoffKind::Exponential,
+    initial: Millis(10_000),
+    cap: Millis(360_000),
+    jitter: false,
+};
+
+fn task() -> TaskId {
+    TaskId {
+        job: JobId(Uuid::from_u128(7)),
+        index: 3,
+    }
+}
+
+fn decided(end: &End, delivery: Delivery, spent: Spent) -> Decision {
+    let policy = RetryPolicy {
+        user: 2,
+        infra: 1,
+        backoff: NO_JITTER,
+    };
+    decide(task(), end, &policy, delivery, spent)
+}
+
+#[test]
+fn each_end_is_paid_from_its_own_budget() {
+    use Outcome::{
+        Canceled, Failed, ImageError, InfraError, Lost, Oom, Preempted, Succeeded, Timeout,
+    };
+    for (outcome, reason, budget) in [
+        (Succeeded, EndReason::Exited, None),
+        (Failed, EndReason::Exited, Some(Budget::User)),
+        (Oom, EndReason::MemoryLimit, Some(Budget::User)),
+        (Timeout, EndReason::RunTimeout, Some(Budget::User)),
+        (Timeout, EndReason::QueueTimeout, None),
+        (Canceled, EndReason::CanceledByUser, None),
+        (Lost, EndReason::AgentLost, Some(Budget::Infra)),
+        (Preempted, EndReason::Drained, Some(Budget::Free)),
+        (ImageError, EndReason::NoSuchEntrypoint, None),
+        (ImageError, EndReason::PullFailed, Some(Budget::Infra)),
+        (InfraError, EndReason::Interrupted, Some(Budget::Infra)),
+        (InfraError, EndReason::Refused, Some(Budget::Free)),
+    ] {
+        let end = End::of(outcome, reason);
+        match decided(&end, Delivery::AtLeastOnce, Spent::default()) {
+            Decision::Final => assert_eq!(budget, None, "{end}"),
+            Decision::Retry { budget: paid, .. } => assert_eq!(budget, Some(paid), "{end}"),
+        }
+    }
+}
+
+#[test]
+fn an_empty_budget_is_final_and_does_not_touch_the_other() {
+    let failed = End::of(Outcome::Failed, EndReason::Exited);
+    let lost = End::of(Outcome::Lost, EndReason::AgentLost);
+    let spent = Spent {
+        user: 2,
+        infra: 0,
+        free: 9,
+    };
+    assert_eq!(
+        decided(&failed, Delivery::AtLeastOnce, spent),
+        Decision::Final
+    );
+    assert_ne!(
+        decided(&lost, Delivery::AtLeastOnce, spent),
+        Decision::Final
+    );
+}
+
+#[test]
+fn at_most_once_is_not_run_again_after_an_unknown_end() {
+    let spent = Spent::default();
+    for reason in [
+        EndReason::AgentLost,
+        EndReason::EngineLost,
+        EndReason::HostRebooted,
+    ] {
+        let lost = End::of(Outcome::Lost, reason);
+        assert_eq!(decided(&lost, Delivery::AtMostOnce, spent), Decision::Final);
+    }
+    let interrupted = End::of(Outcome::InfraError, EndReason::Interrupted);
+    assert_eq!(
+        decided(&interrupted, Delivery::AtMostOnce, spent),
+        Decision::Final
+    );
+    let never = End::of(Outcome::InfraError, EndReason::NeverStarted);
+    assert_ne!(
+        decided(&never, Delivery::AtMostOnce, spent),
+        Decision::Final
+    );
+}
+
+#[test]
+fn exponential_delays_double_up_to_the_cap() {
+    let delays: Vec<u64> = (0..8)
+        .map(|used| delay(&NO_JITTER, used, 0).0 / 1000)
+        .collect();
+    assert_eq!(delays, [10, 20, 40, 80, 160, 320, 360, 360]);
+    let fixed = Backoff {
+        kind: BackoffKind::Fixed,
+        ..NO_JITTER
+    };
+    assert_eq!(delay(&fixed, 5, 0), Millis(10_000));
+    assert_eq!(delay(&NO_JITTER, 200, 0), Millis(360_000));
+}
+
+proptest! {
+    #[test]
+    fn jitter_is_between_zero_and_the_full_delay(used in 0u32..80, chance: u16) {
+        let jittered = Backoff { jitter: true, ..NO_JITTER };
+        prop_assert!(delay(&jittered, used, chance) <= delay(&NO_JITTER, used, 0));
+    }
+
+    #[test]
+    fn tasks_of_one_job_do_not_retry_in_step(index in 0u32..1000) {
+        let other = TaskId { index: index + 1, ..task() };
+        let this = TaskId { index, ..task() };
+        prop_assert_ne!(chance(this, Spent::default()), chance(other, Spent::default()));
+    }
+}
