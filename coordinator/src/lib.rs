@@ -1,1 +1,1 @@
-//! coordinator
+//! The coordinator: owns the fleet, stores what happened, and talks to clients and agents.
