@@ -57,6 +57,7 @@ terraform: ## the Terraform modules against a mock of AWS
 	scripts/test-terraform
 
 lint: ## formatter, lints, documentation, rules of the tree
+	scripts/setup build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
