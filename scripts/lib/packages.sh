@@ -35,7 +35,8 @@ need() {
     local part=$1 missing=() pair
     shift
     for pair in "$@"; do
-        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null && continue
+        [[ " ${missing[*]} " == *" ${pair#*:} "* ]] || missing+=("${pair#*:}")
     done
     if [ ${#missing[@]} = 0 ]; then
         return
