@@ -13,7 +13,9 @@ pub mod ids;
 pub mod time;
 
 pub mod image;
+pub mod logframe;
 pub mod outcome;
+pub mod promtext;
 pub mod ranges;
 pub mod spec;
 
