@@ -25,8 +25,11 @@ notifications:
       backoff: 1s
 """
 
-# Settings of whoever runs the demo are not the demo's.
-ENV = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
+
+def environment(**more: str) -> dict[str, str]:
+    """Without the settings of whoever runs the demo: they are not the demo's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
+    return {**kept, **more}
 
 
 def free_port() -> int:
@@ -55,7 +58,7 @@ class Daemon:
         # A group of its own: Ctrl-C reaches only the demo, which then stops its daemons in order.
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**ENV, **env}, start_new_session=True
+                command, stdout=log, stderr=log, env=environment(**env), start_new_session=True
             )
         self._started = self._start_time()
 
@@ -155,7 +158,7 @@ class Fleet:
 
     def call(self, *args: str) -> str:
         """Runs a client command and answers its standard output."""
-        env = {**ENV, "MUSTER_ADDR": self.grpc}
+        env = environment(MUSTER_ADDR=self.grpc)
         done = subprocess.run([self.muster, *args], env=env, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"demo: muster {' '.join(args)} ended with {done.returncode}: {done.stderr.strip()}")
