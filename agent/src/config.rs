@@ -1,0 +1,139 @@
+//! The agent's settings: every one is a variable `MUSTER_AGENT_…`, and a flag of the same name.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use muster_core::ids::{AgentId, BadName, PoolName};
+
+use crate::host::HostFacts;
+use crate::policy::{BadPolicy, Policy};
+
+mod parse;
+
+pub use parse::{BadSetting, parse_size};
+
+/// What the agent needs to know before it starts. Nothing in here opens or binds anything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `http://HOST:PORT` or `unix:///path`. `MUSTER_AGENT_COORDINATOR`, required.
+    pub coordinator: String,
+    /// Unique in the cluster. `MUSTER_AGENT_NAME`, default: the host's name.
+    pub name: AgentId,
+    /// `MUSTER_AGENT_POOL`, default `default`.
+    pub pool: PoolName,
+    /// `k=v,k=v`. `MUSTER_AGENT_LABELS`, default none.
+    pub labels: BTreeMap<String, String>,
+    /// `MUSTER_AGENT_DATA_DIR`, default `/var/lib/muster/agent`.
+    pub data_dir: PathBuf,
+    /// Attempts at a time. `MUSTER_AGENT_PLACES`, default two per CPU and at least 4: most tasks wait for
+    /// something else most of the time, and CPU and memory are bounded on their own.
+    pub places: u32,
+    /// `MUSTER_AGENT_CPUS`, default: the host's.
+    pub cpu_millis: u32,
+    /// `MUSTER_AGENT_MEMORY`, default: the host's without a tenth and at least 256 MiB of it, which are
+    /// for the engine and the agent.
+    pub memory_bytes: u64,
+    /// `MUSTER_AGENT_POLICY_FILE`; the built-in policy otherwise. See `docs/policy.md`.
+    pub policy: Policy,
+    /// Loopback only. `MUSTER_AGENT_METRICS_LISTEN`, default: no port at all.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Passed to tasks as `PUSHGATEWAY_URL`. `MUSTER_AGENT_PUSHGATEWAY_URL`, default none.
+    pub pushgateway_url: Option<String>,
+    /// Passed to tasks as `OTEL_EXPORTER_OTLP_ENDPOINT`. `MUSTER_AGENT_OTLP_ENDPOINT`, default none.
+    pub otlp_endpoint: Option<String>,
+    /// Images pulled at a time. `MUSTER_AGENT_PULLS`, default 3.
+    pub pulls: u32,
+    /// Containers created and started at a time. `MUSTER_AGENT_STARTS`, default two per CPU.
+    pub starts: u32,
+}
+
+const KNOWN: [&str; 14] = [
+    "MUSTER_AGENT_COORDINATOR",
+    "MUSTER_AGENT_CPUS",
+    "MUSTER_AGENT_DATA_DIR",
+    "MUSTER_AGENT_LABELS",
+    "MUSTER_AGENT_MEMORY",
+    "MUSTER_AGENT_METRICS_LISTEN",
+    "MUSTER_AGENT_NAME",
+    "MUSTER_AGENT_OTLP_ENDPOINT",
+    "MUSTER_AGENT_PLACES",
+    "MUSTER_AGENT_POLICY_FILE",
+    "MUSTER_AGENT_POOL",
+    "MUSTER_AGENT_PULLS",
+    "MUSTER_AGENT_PUSHGATEWAY_URL",
+    "MUSTER_AGENT_STARTS",
+];
+const PREFIX: &str = "MUSTER_AGENT_";
+const DEFAULT_DATA_DIR: &str = "/var/lib/muster/agent";
+
+impl Config {
+    /// Reads and checks every setting. Variables without the agent's prefix are ignored; flags are put
+    /// into the map by the caller, over the variables of the same name. Reads the policy file.
+    ///
+    /// # Errors
+    /// Names the setting and its value.
+    pub fn parse(vars: &BTreeMap<String, String>) -> Result<Self, BadSetting> {
+        Self::parse_on(vars, &HostFacts::measure())
+    }
+
+    fn parse_on(vars: &BTreeMap<String, String>, host: &HostFacts) -> Result<Self, BadSetting> {
+        let vars = parse::Vars(vars);
+        vars.refuse_unknown(PREFIX, &KNOWN)?;
+        let spare = (host.memory_bytes / 10).max(256 << 20);
+        let host_memory = host.memory_bytes.saturating_sub(spare);
+        Ok(Self {
+            coordinator: vars.coordinator("MUSTER_AGENT_COORDINATOR")?,
+            name: name(&vars, "MUSTER_AGENT_NAME", &host.name, AgentId::parse)?,
+            pool: name(&vars, "MUSTER_AGENT_POOL", "default", PoolName::parse)?,
+            labels: vars.labels("MUSTER_AGENT_LABELS")?,
+            data_dir: vars
+                .text("MUSTER_AGENT_DATA_DIR")
+                .unwrap_or(DEFAULT_DATA_DIR)
+                .into(),
+            places: vars.count("MUSTER_AGENT_PLACES", (host.cpus * 2).max(4))?,
+            cpu_millis: vars.cpus("MUSTER_AGENT_CPUS", host.cpus * 1000)?,
+            memory_bytes: vars.size("MUSTER_AGENT_MEMORY", host_memory)?,
+            policy: policy(&vars, "MUSTER_AGENT_POLICY_FILE")?,
+            metrics_listen: vars.loopback("MUSTER_AGENT_METRICS_LISTEN")?,
+            pushgateway_url: owned(vars.text("MUSTER_AGENT_PUSHGATEWAY_URL")),
+            otlp_endpoint: owned(vars.text("MUSTER_AGENT_OTLP_ENDPOINT")),
+            pulls: vars.count("MUSTER_AGENT_PULLS", 3)?,
+            starts: vars.count("MUSTER_AGENT_STARTS", host.cpus * 2)?,
+        })
+    }
+}
+
+fn owned(text: Option<&str>) -> Option<String> {
+    text.map(str::to_owned)
+}
+
+fn name<T>(
+    vars: &parse::Vars<'_>,
+    variable: &'static str,
+    default: &str,
+    read: impl Fn(&str) -> Result<T, BadName>,
+) -> Result<T, BadSetting> {
+    let text = vars.text(variable).unwrap_or(default);
+    read(text).map_err(|bad| BadSetting::Name {
+        variable,
+        text: text.to_owned(),
+        bad,
+    })
+}
+
+fn policy(vars: &parse::Vars<'_>, variable: &'static str) -> Result<Policy, BadSetting> {
+    let Some(path) = vars.text(variable) else {
+        return Ok(Policy::default());
+    };
+    let bad = |bad: BadPolicy| BadSetting::Policy {
+        variable,
+        path: path.to_owned(),
+        bad: Box::new(bad),
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| bad(BadPolicy::Read { source }))?;
+    Policy::parse(&text).map_err(bad)
+}
+
+#[cfg(test)]
+mod tests;

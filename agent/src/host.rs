@@ -1,0 +1,96 @@
+//! What the agent reads of its host.
+
+use std::path::Path;
+
+use muster_core::time::Timestamp;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+/// What doesn't change while the agent runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostFacts {
+    /// Lower case, without a domain.
+    pub name: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+}
+
+impl HostFacts {
+    pub(crate) fn measure() -> Self {
+        let name = rustix::system::uname();
+        let name = name.nodename().to_string_lossy().to_ascii_lowercase();
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            name: name.split('.').next().unwrap_or(&name).to_owned(),
+            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            memory_bytes: memory().0,
+        }
+    }
+}
+
+/// Bytes of memory in all, and available.
+fn memory() -> (u64, u64) {
+    let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    match System::new_with_specifics(kind) {
+        Ok(system) => (system.total_memory(), system.available_memory()),
+        Err(_) => (0, 0),
+    }
+}
+
+/// Bytes of memory that could be used now.
+pub(crate) fn memory_available() -> u64 {
+    memory().1
+}
+
+/// Runnable tasks, averaged over a minute.
+pub(crate) fn load1() -> f64 {
+    System::load_average().map_or(0.0, |load| load.one)
+}
+
+/// Bytes free and in all on the disk that holds `path`; `None` if that can't be told.
+pub(crate) fn disk(path: &Path) -> Option<(u64, u64)> {
+    let status = rustix::fs::statvfs(path).ok()?;
+    Some((
+        status.f_bavail.saturating_mul(status.f_frsize),
+        status.f_blocks.saturating_mul(status.f_frsize),
+    ))
+}
+
+/// Changes with every start of the host.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Milliseconds of the clock that also runs while the host sleeps.
+pub(crate) fn boot_clock() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
+    seconds * 1000 + millis
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    Timestamp(u64::try_from(millis).unwrap_or(0))
+}
+
+/// When the process `pid` started, if it is called `name`.
+pub(crate) fn process_started(pid: i32, name: &str) -> Option<Timestamp> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may itself hold some.
+    let (before, after) = stat.rsplit_once(')')?;
+    if before.split_once('(')?.1 != name {
+        return None;
+    }
+    // Field 22 of the file, the 20th after the name: clock ticks since the host's start.
+    let ticks: u64 = after.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let boot: u64 = boot.trim().parse().ok()?;
+    Some(Timestamp(boot * 1000 + ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// `USER_HZ`, which is 100 on every Linux that containers run on.
+const TICKS_PER_SECOND: u64 = 100;

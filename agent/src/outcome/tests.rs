@@ -1,0 +1,185 @@
+use muster_core::outcome::{End, EndReason, Outcome};
+use muster_core::time::Timestamp;
+
+use super::*;
+
+/// Ran from 100 s to 200 s.
+fn exited(code: i32) -> Evidence<'static> {
+    Evidence {
+        exit: Exit {
+            started: Some(Timestamp(100_000)),
+            finished: Some(Timestamp(200_000)),
+            code,
+            oom_killed: false,
+            error: String::new(),
+        },
+        kills: &[],
+        foreign_kill: None,
+        engine: EngineHistory::default(),
+        success_codes: &[],
+    }
+}
+
+fn oom(code: i32) -> Evidence<'static> {
+    let mut evidence = exited(code);
+    evidence.exit.oom_killed = true;
+    evidence
+}
+
+/// The engine was last seen at `last_contact` seconds and came back at `started`.
+fn restarted(code: i32, last_contact: u64, started: u64) -> Evidence<'static> {
+    let mut evidence = exited(code);
+    evidence.engine.restart = Some(Restart {
+        last_contact: Timestamp(last_contact * 1000),
+        started: Some(Timestamp(started * 1000)),
+    });
+    evidence
+}
+
+fn live_restored(code: i32) -> Evidence<'static> {
+    let mut evidence = restarted(code, 150, 250);
+    evidence.engine.live_restore = true;
+    evidence
+}
+
+fn rebooted(code: i32) -> Evidence<'static> {
+    let mut evidence = restarted(code, 150, 200);
+    evidence.engine.rebooted = true;
+    evidence
+}
+
+fn foreign(code: i32) -> Evidence<'static> {
+    let mut evidence = exited(code);
+    evidence.foreign_kill = Some(Timestamp(199_000));
+    evidence
+}
+
+fn never(code: i32, error: &str) -> Evidence<'static> {
+    let mut evidence = exited(code);
+    evidence.exit.started = None;
+    evidence.exit.finished = None;
+    evidence.exit.error = error.to_owned();
+    evidence
+}
+
+fn killed(code: i32, reason: KillReason) -> Evidence<'static> {
+    let kill = Kill {
+        at: 199_999,
+        signal: 15,
+        reason,
+    };
+    Evidence {
+        kills: Vec::leak(vec![kill]),
+        ..exited(code)
+    }
+}
+
+fn brief(evidence: &Evidence<'_>) -> (Outcome, EndReason, Option<i32>) {
+    let End {
+        outcome,
+        exit_code,
+        reason,
+        ..
+    } = classify(evidence);
+    (outcome, reason, exit_code)
+}
+
+#[test]
+fn each_row_of_the_table() {
+    use EndReason::*;
+    use Outcome::*;
+    let declared = Evidence {
+        success_codes: &[3],
+        ..exited(3)
+    };
+    let rows = [
+        // Our own signals, whatever the code.
+        (
+            killed(143, KillReason::Canceled),
+            (Canceled, CanceledByUser, None),
+        ),
+        (
+            killed(0, KillReason::Canceled),
+            (Canceled, CanceledByUser, None),
+        ),
+        (
+            killed(137, KillReason::RunTimeout),
+            (Timeout, RunTimeout, None),
+        ),
+        (
+            killed(143, KillReason::Preempted),
+            (Preempted, Drained, None),
+        ),
+        (
+            killed(143, KillReason::Superseded),
+            (Canceled, Superseded, None),
+        ),
+        // Success.
+        (exited(0), (Succeeded, Exited, Some(0))),
+        (declared, (Succeeded, Exited, Some(3))),
+        (live_restored(0), (Succeeded, Exited, Some(0))),
+        (oom(0), (Succeeded, Exited, Some(0))),
+        // It ended while the old engine was known to work.
+        (restarted(0, 201, 250), (Succeeded, Exited, Some(0))),
+        // The false success: the engine was stopping or down.
+        (restarted(0, 150, 250), (InfraError, Interrupted, None)),
+        (restarted(143, 150, 250), (InfraError, Interrupted, None)),
+        (foreign(0), (InfraError, KilledExternally, None)),
+        (foreign(143), (InfraError, KilledExternally, None)),
+        (foreign(1), (InfraError, KilledExternally, None)),
+        (rebooted(0), (InfraError, Interrupted, None)),
+        // Memory.
+        (oom(137), (Oom, MemoryLimit, Some(137))),
+        (oom(1), (Failed, ChildOom, Some(1))),
+        // 137.
+        (restarted(137, 150, 200), (InfraError, Interrupted, None)),
+        (exited(137), (InfraError, KilledExternally, None)),
+        // 255.
+        (restarted(255, 150, 204), (Lost, EngineLost, None)),
+        (rebooted(255), (Lost, HostRebooted, None)),
+        (restarted(255, 150, 250), (Failed, Exited, Some(255))),
+        (exited(255), (Failed, Exited, Some(255))),
+        // Never started.
+        (
+            never(127, "no such file"),
+            (ImageError, NoSuchEntrypoint, None),
+        ),
+        (
+            never(126, "permission denied"),
+            (ImageError, Rejected, None),
+        ),
+        (never(128, "bad mount"), (ImageError, Rejected, None)),
+        (never(0, ""), (InfraError, NeverStarted, None)),
+        // The task's own.
+        (exited(143), (Failed, Signaled, Some(143))),
+        (exited(139), (Failed, Signaled, Some(139))),
+        (exited(128), (Failed, Exited, Some(128))),
+        (exited(1), (Failed, Exited, Some(1))),
+        (exited(127), (Failed, Exited, Some(127))),
+        (restarted(7, 150, 250), (Failed, Exited, Some(7))),
+    ];
+    for (evidence, wanted) in rows {
+        assert_eq!(brief(&evidence), wanted, "{evidence:?}");
+    }
+}
+
+#[test]
+fn a_signal_sent_after_the_end_changes_nothing() {
+    let kill = Kill {
+        at: 200_001,
+        signal: 15,
+        reason: KillReason::Canceled,
+    };
+    let evidence = Evidence {
+        kills: &[kill],
+        ..exited(0)
+    };
+    assert_eq!(brief(&evidence).0, Outcome::Succeeded);
+}
+
+#[test]
+fn a_message_is_cut_between_characters() {
+    let text = "é".repeat(1000);
+    assert_eq!(cut(&text).len(), 1024);
+    assert_eq!(cut(&"éa".repeat(600)).len(), 1023);
+}
