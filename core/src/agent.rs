@@ -55,9 +55,10 @@ pub enum Link {
     Online {
         session: SessionNo,
     },
-    /// The stream is gone. Its tasks keep their state; nothing is failed.
+    /// The stream is gone. Its tasks keep their state; nothing is failed before `lost_at`.
     Unreachable {
         since: Timestamp,
+        lost_at: Timestamp,
     },
     /// Silent for so long that its attempts were given up.
     Lost {
@@ -96,31 +97,27 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Whether an attempt with these needs has room now.
-    #[must_use]
-    pub fn has_room(&self, needs: &Resources) -> bool {
-        let (all, used) = (&self.profile.capacity, &self.reserved);
-        used.places < all.places && fits(&used.resources.plus(needs), &all.resources)
-    }
-
     /// Whether it would have room if it were idle.
     #[must_use]
     pub fn could_ever_fit(&self, needs: &Resources) -> bool {
-        self.profile.capacity.places > 0 && fits(needs, &self.profile.capacity.resources)
+        self.profile.capacity.places > 0 && needs.fits_in(&self.profile.capacity.resources)
     }
 }
 
-fn fits(wanted: &Resources, capacity: &Resources) -> bool {
-    wanted.cpu_millis <= capacity.cpu_millis
-        && wanted.memory_bytes <= capacity.memory_bytes
-        && wanted.gpus <= capacity.gpus
-        && wanted
-            .custom
-            .iter()
-            .all(|(name, amount)| *amount <= capacity.custom.get(name).copied().unwrap_or(0))
-}
-
 impl Resources {
+    /// Whether each amount is at most that of `capacity`; processes are not counted.
+    #[must_use]
+    pub fn fits_in(&self, capacity: &Self) -> bool {
+        let custom = |name: &String| capacity.custom.get(name).copied().unwrap_or(0);
+        self.cpu_millis <= capacity.cpu_millis
+            && self.memory_bytes <= capacity.memory_bytes
+            && self.gpus <= capacity.gpus
+            && self
+                .custom
+                .iter()
+                .all(|(name, amount)| *amount <= custom(name))
+    }
+
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         self.combine(other, u64::saturating_add)

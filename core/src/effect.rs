@@ -12,6 +12,10 @@ use crate::task::{Stop, TaskRow};
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "records are most effects, and live for one batch"
+)]
 pub enum Effect {
     Record(Record),
     /// For an agent; dropped if its stream is gone, because a new Hello brings it up again.

@@ -1,1 +1,273 @@
-//! The state machine.
+//! The fleet: everything live, and what every piece of news means for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::agent::Agent;
+use crate::channel::{Channel, ChannelId};
+use crate::effect::{Effects, Notice, Record};
+use crate::event::Event;
+use crate::ids::{AgentId, JobId, TeamName};
+use crate::image::Image;
+use crate::job::{Job, LiveJob};
+use crate::spec::{ImageSource, Pin};
+use crate::time::{Millis, Timestamp};
+
+mod attempts;
+mod explain;
+mod invariants;
+mod on_agent_admin;
+mod on_agent_gone;
+mod on_agent_hello;
+mod on_cancel;
+mod on_channel;
+mod on_report;
+mod on_restored;
+mod on_submit;
+mod on_tick;
+mod place;
+mod queue;
+mod timers;
+
+pub use explain::{Blocker, Explanation, Waiting};
+pub use invariants::Broken;
+
+use queue::Queue;
+use timers::Timers;
+
+/// Durations that a policy sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long an agent may be silent before its attempts are given up.
+    pub lost_after: Millis,
+    /// How long an offer may stay unanswered before it is made again.
+    pub offer_patience: Millis,
+    /// How long after its own limit an attempt is stopped by the coordinator.
+    pub timeout_backstop: Millis,
+}
+
+impl Default for Limits {
+    /// 10 minutes, 15 seconds, 1 minute.
+    fn default() -> Self {
+        Self {
+            lost_after: Millis::from_secs(600),
+            offer_patience: Millis::from_secs(15),
+            timeout_backstop: Millis::from_secs(60),
+        }
+    }
+}
+
+/// Every job that has not ended, every agent and every channel. The driver owns the only one.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    limits: Limits,
+    jobs: BTreeMap<JobId, LiveJob>,
+    /// Keys of the jobs in `jobs`; the store has the rest.
+    keys: BTreeMap<(TeamName, String), JobId>,
+    agents: BTreeMap<AgentId, Agent>,
+    channels: BTreeMap<ChannelId, Channel>,
+    queue: Queue,
+    timers: Timers,
+    /// Live attempts of each team, for fair shares.
+    team_live: BTreeMap<TeamName, u32>,
+    /// Live attempts that carry a concurrency key.
+    key_live: BTreeMap<(TeamName, String), u32>,
+    next_seq: u64,
+    /// Jobs whose progress differs from its row.
+    dirty: BTreeSet<JobId>,
+    /// Something happened that could let a waiting task run.
+    placeable: bool,
+}
+
+impl Fleet {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// Takes one piece of news. Every event is legal at every moment; what is wrong with it comes
+    /// out as an effect. This function only routes.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each event, and each is a call"
+    )]
+    pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Effects) {
+        match event {
+            Event::Restored(row) => self.on_restored(now, row),
+            Event::Submitted { ticket, jobs } => self.on_submit(now, ticket, jobs, out),
+            Event::CancelRequested {
+                ticket,
+                job,
+                tasks,
+                reason,
+                now: at_once,
+            } => {
+                let wish = on_cancel::Wish {
+                    tasks,
+                    reason,
+                    at_once,
+                };
+                self.on_cancel(now, ticket, job, wish, out);
+            }
+            Event::AgentHello(hello) => self.on_agent_hello(now, hello, out),
+            Event::AgentGone { agent, session } => self.on_agent_gone(now, &agent, session, out),
+            Event::AgentBeat {
+                agent,
+                session,
+                held,
+            } => {
+                self.on_agent_beat(now, &agent, session, held);
+            }
+            Event::Reported(report) => self.on_report(now, report, out),
+            Event::AgentCordoned {
+                ticket,
+                agent,
+                reason,
+            } => {
+                self.on_agent_cordoned(ticket, &agent, reason, out);
+            }
+            Event::AgentUncordoned { ticket, agent } => {
+                self.on_agent_uncordoned(ticket, &agent, out);
+            }
+            Event::AgentDrained {
+                ticket,
+                agent,
+                reason,
+                deadline,
+            } => {
+                self.on_agent_drained(ticket, &agent, reason, deadline, out);
+            }
+            Event::ChannelSet {
+                ticket,
+                channel,
+                repository,
+                tag,
+                digest,
+            } => {
+                let target = on_channel::Target {
+                    repository,
+                    tag,
+                    digest,
+                };
+                self.on_channel_set(now, ticket, channel, target, out);
+            }
+            Event::ImageResolved {
+                channel,
+                digest,
+                cause,
+            } => {
+                self.on_image_resolved(now, &channel, digest, cause, out);
+            }
+            Event::RolledBack {
+                ticket,
+                channel,
+                to,
+                reason,
+            } => {
+                self.on_rolled_back(now, ticket, &channel, to, reason, out);
+            }
+            Event::Tick => self.on_tick(now, out),
+        }
+    }
+
+    /// Ends a batch of events: places what can be placed, and writes each changed job once.
+    ///
+    /// The effects of the batch may be carried out when all their records are stored. Jobs that
+    /// ended in the batch are forgotten here: from the commit on, the store has them.
+    pub fn settle(&mut self, now: Timestamp, out: &mut Effects) {
+        if std::mem::take(&mut self.placeable) {
+            self.place(now, out);
+        }
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(live) = self.jobs.get(&id) else {
+                continue;
+            };
+            let progress = live.progress.clone();
+            let ended = progress.ended.is_some();
+            out.record(Record::JobProgress { job: id, progress });
+            out.notify(Notice::JobChanged { job: id });
+            if ended {
+                self.forget(id);
+                out.notify(Notice::JobEnded { job: id });
+            }
+        }
+    }
+
+    /// When `Tick` is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.first()
+    }
+
+    /// Agents, in order of id.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values()
+    }
+
+    /// Channels, in order of team and name.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
+    }
+
+    #[must_use]
+    pub fn channel(&self, id: &ChannelId) -> Option<&Channel> {
+        self.channels.get(id)
+    }
+
+    /// A job that has not ended.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&LiveJob> {
+        self.jobs.get(&id)
+    }
+
+    /// Jobs that have not ended.
+    pub fn jobs(&self) -> impl Iterator<Item = &LiveJob> {
+        self.jobs.values()
+    }
+
+    /// Whether a live job has this key; the store knows about those that ended.
+    #[must_use]
+    pub fn has_key(&self, team: &TeamName, key: &str) -> bool {
+        self.keys.contains_key(&(team.clone(), key.to_owned()))
+    }
+
+    fn forget(&mut self, id: JobId) {
+        if let Some(live) = self.jobs.remove(&id) {
+            self.queue.remove(&live);
+            if let Some(key) = &live.job.key {
+                self.keys.remove(&(live.job.team.clone(), key.key.clone()));
+            }
+        }
+    }
+
+    /// The image of an attempt that is made now, and the release that gave it.
+    fn image_of(&self, job: &Job) -> Option<(Image, Option<u64>)> {
+        if let Some(image) = &job.pinned {
+            return Some((image.clone(), job.release));
+        }
+        match &job.spec.image {
+            ImageSource::Channel {
+                name,
+                pin: Pin::Task | Pin::Run,
+            } => {
+                let id = ChannelId {
+                    team: job.team.clone(),
+                    name: name.clone(),
+                };
+                let current = &self.channels.get(&id)?.current;
+                Some((current.image(), Some(current.number)))
+            }
+            // A reference is pinned when it is submitted.
+            ImageSource::Reference { .. } => None,
+        }
+    }
+}
+
+/// Jobs of one team that ask for the same wait in one class.
+type ClassKey = (TeamName, Arc<crate::spec::Requirements>);
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,4 @@
-//! Choosing agents for tasks.
+//! Choosing agents for tasks: a pure function from a problem to a solution.
+
+pub mod problem;
+pub mod solve;

@@ -22,6 +22,25 @@ pub enum Budget {
     Free,
 }
 
+impl Budget {
+    pub const ALL: [Self; 3] = [Self::User, Self::Infra, Self::Free];
+
+    /// The word that stored rows use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Infra => "infra",
+            Self::Free => "free",
+        }
+    }
+
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|budget| budget.as_str() == word)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The task takes the attempt's end.

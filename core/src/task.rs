@@ -3,7 +3,7 @@
 use crate::ids::{AgentId, AttemptNo};
 use crate::image::Image;
 use crate::outcome::End;
-use crate::retry::Spent;
+use crate::retry::{Budget, Spent};
 use crate::time::Timestamp;
 
 /// A task that was assigned at least once and has not ended. Others are only an index of their job.
@@ -13,14 +13,16 @@ pub struct Task {
     /// The newest attempt: the fence.
     pub last: AttemptNo,
     pub spent: Spent,
-    /// Where an attempt ended for reasons that were not the task's; another agent is preferred.
-    pub avoid: Option<AgentId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskState {
-    /// Waits for another attempt, not before then.
-    Pending { not_before: Timestamp },
+    /// Waits for another attempt, not before then, which `budget` pays for.
+    Pending {
+        not_before: Timestamp,
+        budget: Budget,
+        previous: Previous,
+    },
     /// An attempt holds it.
     Held { place: Place, phase: Phase },
 }
@@ -48,6 +50,16 @@ pub struct Place {
     pub assigned: Timestamp,
     /// An order to stop it is out.
     pub stop: Option<Stop>,
+}
+
+/// What is remembered of the attempt before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Previous {
+    pub agent: AgentId,
+    pub image: Image,
+    pub release: Option<u64>,
+    pub assigned: Timestamp,
+    pub started: Option<Timestamp>,
 }
 
 /// Why the coordinator wants an attempt to stop.
@@ -134,9 +146,15 @@ pub struct TaskRow {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowState {
-    Pending { not_before: Timestamp },
+    Pending {
+        not_before: Timestamp,
+        budget: Budget,
+    },
     Assigned,
     Preparing,
     Running,
-    Ended { end: End, at: Timestamp },
+    Ended {
+        end: End,
+        at: Timestamp,
+    },
 }

@@ -1,0 +1,155 @@
+//! An agent opened its stream and listed what it holds; and its heartbeats after that.
+
+use std::collections::BTreeSet;
+
+use super::Fleet;
+use crate::agent::{Agent, Capacity, HeldImage, Hello, Link, Schedulable};
+use crate::effect::{Effects, Notice, Offer, Order, Record};
+use crate::ids::{AgentId, AttemptId, SessionNo};
+use crate::image::Digest;
+use crate::outcome::{End, EndReason, Outcome};
+use crate::task::{Phase, Stop, StopReason};
+use crate::time::Timestamp;
+
+impl Fleet {
+    pub(super) fn on_agent_hello(&mut self, now: Timestamp, hello: Hello, out: &mut Effects) {
+        let Hello {
+            agent: id,
+            session,
+            profile,
+            term: _,
+            attempts,
+            held,
+        } = hello;
+        let agent = self.agents.entry(id.clone()).or_insert_with(|| Agent {
+            id: id.clone(),
+            profile: profile.clone(),
+            link: Link::Online { session },
+            schedulable: Schedulable::Yes,
+            last_contact: now,
+            live: BTreeSet::new(),
+            reserved: Capacity::default(),
+            held: Vec::new(),
+            digests: BTreeSet::new(),
+        });
+        agent.profile = profile;
+        agent.link = Link::Online { session };
+        agent.last_contact = now;
+        agent.hold(held);
+        let live: Vec<AttemptId> = agent.live.iter().copied().collect();
+        out.record(Record::Agent(Box::new(agent.clone())));
+        out.notify(Notice::AgentChanged { agent: id.clone() });
+        for attempt in &live {
+            self.reconcile_live(now, *attempt, attempts.contains(attempt), out);
+        }
+        for attempt in attempts
+            .into_iter()
+            .filter(|attempt| !live.contains(attempt))
+        {
+            // Its end may be on the way to us; a running one is not wanted any more.
+            let stop = Stop {
+                reason: StopReason::Superseded,
+                now: false,
+            };
+            out.order(&id, Order::Stop { attempt, stop });
+        }
+        self.prefetch_on(&id, out);
+        self.placeable = true;
+    }
+
+    /// Brings an attempt that holds its task in line with what the agent holds.
+    fn reconcile_live(
+        &mut self,
+        now: Timestamp,
+        attempt: AttemptId,
+        held: bool,
+        out: &mut Effects,
+    ) {
+        let Some((place, phase)) = self.holds(attempt) else {
+            return;
+        };
+        let (agent, stop) = (place.agent.clone(), place.stop);
+        let (image, release) = (place.image.clone(), place.release);
+        match (held, *phase) {
+            (true, _) => {
+                if let Some(stop) = stop {
+                    out.order(&agent, Order::Stop { attempt, stop });
+                }
+            }
+            // A stop of what never arrived: it never will.
+            (false, Phase::Assigned) if stop.is_some() => {
+                let canceled = End::of(Outcome::Canceled, EndReason::CanceledByUser);
+                let drained = End::of(Outcome::Preempted, EndReason::Drained);
+                let end = match stop.map(|stop| stop.reason) {
+                    Some(StopReason::Preempted) => drained,
+                    Some(StopReason::Canceled | StopReason::Superseded | StopReason::Timeout)
+                    | None => canceled,
+                };
+                self.give_up(now, attempt, end, out);
+            }
+            // The offer did not arrive, or was forgotten before it was accepted: make it again.
+            (false, Phase::Assigned) => {
+                let job = self.jobs[&attempt.task.job].job.clone();
+                let offer = Offer {
+                    attempt,
+                    job,
+                    image,
+                    release,
+                };
+                out.order(&agent, Order::Offer(Box::new(offer)));
+            }
+            (false, Phase::Preparing | Phase::Running { .. }) => {
+                let end = End {
+                    message: format!("agent {agent} came back without it"),
+                    ..End::of(Outcome::Lost, EndReason::ContainerGone)
+                };
+                self.give_up(now, attempt, end, out);
+            }
+        }
+    }
+
+    pub(super) fn on_agent_beat(
+        &mut self,
+        now: Timestamp,
+        id: &AgentId,
+        from: SessionNo,
+        held: Option<Vec<HeldImage>>,
+    ) {
+        let Some(agent) = self.agents.get_mut(id) else {
+            return;
+        };
+        if agent.link != (Link::Online { session: from }) {
+            return; // of an older stream
+        }
+        agent.last_contact = now;
+        if let Some(held) = held {
+            agent.hold(held);
+            self.placeable = true; // what only waited for an image may run now
+        }
+    }
+
+    /// Tells an agent to fetch what its next tasks will probably run.
+    fn prefetch_on(&self, id: &AgentId, out: &mut Effects) {
+        let Some(agent) = self.agents.get(id) else {
+            return;
+        };
+        for channel in self.channels.values() {
+            let image = channel.current.image();
+            if !agent.digests.contains(&image.digest()) {
+                out.order(id, Order::Prefetch { image });
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// Replaces what is known about the images it holds.
+    fn hold(&mut self, held: Vec<HeldImage>) {
+        let names = |image: &HeldImage| -> Vec<Digest> {
+            let digests = image.images.iter().map(crate::image::Image::digest);
+            digests.chain([image.id]).collect()
+        };
+        self.digests = held.iter().flat_map(names).collect();
+        self.held = held;
+    }
+}

@@ -1,0 +1,120 @@
+//! An agent says how an attempt stands.
+
+use super::Fleet;
+use super::attempts::row_of;
+use super::timers::Timer;
+use crate::effect::{Effects, Order, Record};
+use crate::event::{AttemptEnd, News, Report};
+use crate::ids::{AgentId, AttemptId};
+use crate::outcome::{End, EndReason, Outcome, Usage};
+use crate::task::{Phase, Progress, Stop, StopReason};
+use crate::time::Timestamp;
+
+impl Fleet {
+    /// Applies the report if its attempt holds the task, and acknowledges it in any case: an agent
+    /// repeats a report until it is acknowledged.
+    pub(super) fn on_report(&mut self, now: Timestamp, report: Report, out: &mut Effects) {
+        let Report {
+            agent,
+            session: _,
+            attempt,
+            seq,
+            news,
+        } = report;
+        if let Some(known) = self.agents.get_mut(&agent) {
+            known.last_contact = now;
+        }
+        let current = self
+            .holds(attempt)
+            .is_some_and(|(place, _)| place.agent == agent);
+        if current {
+            match news {
+                News::Accepted => self.advance(attempt, Progress::Accepted, out),
+                News::Started { at } => self.advance(attempt, Progress::Started { at }, out),
+                News::Refused { message } => self.refuse(now, attempt, message, out),
+                News::Ended(ended) => self.end_attempt(now, attempt, *ended, out),
+            }
+        } else {
+            keep_evidence(now, &agent, attempt, news, out);
+        }
+        out.order(&agent, Order::Ack { attempt, seq });
+    }
+
+    fn advance(&mut self, attempt: AttemptId, news: Progress, out: &mut Effects) {
+        let (_, phase) = self
+            .holds(attempt)
+            .expect("the caller found that it holds the task");
+        let before = *phase;
+        *phase = before.advance(news);
+        let after = *phase;
+        if before == after {
+            return; // told twice
+        }
+        let id = attempt.task;
+        let live = self
+            .jobs
+            .get_mut(&id.job)
+            .expect("the attempt's job is live");
+        if let Phase::Running { started } = after {
+            live.progress.counts.preparing -= 1;
+            live.progress.counts.running += 1;
+            live.progress.started = live.progress.started.or(Some(started));
+            self.dirty.insert(id.job);
+            let late = started + live.job.spec.run_timeout + self.limits.timeout_backstop;
+            self.timers.set(late, Timer::RunBackstop(attempt));
+            out.record(Record::AttemptStarted {
+                attempt,
+                at: started,
+            });
+        }
+        let task = live.tasks.get(&id.index).expect("the task is held");
+        out.record(Record::Task {
+            task: id,
+            row: row_of(task),
+        });
+    }
+
+    /// The agent would not take it: it never ran, and costs nobody's budget.
+    fn refuse(&mut self, now: Timestamp, attempt: AttemptId, message: String, out: &mut Effects) {
+        let end = End {
+            message,
+            ..End::of(Outcome::InfraError, EndReason::Refused)
+        };
+        self.give_up(now, attempt, end, out);
+    }
+}
+
+/// A report about an attempt that no longer counts: kept, shown, never applied.
+fn keep_evidence(
+    now: Timestamp,
+    agent: &AgentId,
+    attempt: AttemptId,
+    news: News,
+    out: &mut Effects,
+) {
+    match news {
+        News::Ended(ended) => {
+            let AttemptEnd {
+                end,
+                started: _,
+                ended: _,
+                usage: Usage { .. },
+                metrics: _,
+            } = *ended;
+            out.record(Record::LateReport {
+                attempt,
+                at: now,
+                end,
+            });
+        }
+        News::Refused { .. } => {}
+        // It runs although nobody wants it any more.
+        News::Accepted | News::Started { .. } => {
+            let stop = Stop {
+                reason: StopReason::Superseded,
+                now: false,
+            };
+            out.order(agent, Order::Stop { attempt, stop });
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Rows come back from the store at the start. Nothing is recorded and nothing is sent: the agents'
+//! Hellos bring the live attempts up again.
+
+use std::sync::Arc;
+
+use super::Fleet;
+use super::timers::Timer;
+use crate::agent::{Agent, Capacity, Link};
+use crate::event::Restored;
+use crate::ids::{AttemptId, TaskId};
+use crate::job::{Job, JobProgress, LiveJob};
+use crate::task::{Phase, Place, Previous, RowState, Stop, StopReason, Task, TaskRow, TaskState};
+use crate::time::Timestamp;
+
+impl Fleet {
+    pub(super) fn on_restored(&mut self, now: Timestamp, row: Restored) {
+        self.placeable = true;
+        match row {
+            Restored::Channel(channel) => {
+                self.channels.insert(channel.id.clone(), channel);
+            }
+            Restored::Agent(agent) => self.restore_agent(now, agent),
+            Restored::Job {
+                job,
+                progress,
+                tasks,
+            } => self.restore_job(job, progress, tasks),
+        }
+    }
+
+    /// Every agent is given `lost_after` from now to come back: it was this coordinator that was away.
+    fn restore_agent(&mut self, now: Timestamp, mut agent: Agent) {
+        agent.reserved = Capacity::default();
+        agent.live.clear();
+        agent.link = match agent.link {
+            Link::Online { .. } | Link::Unreachable { .. } => {
+                let lost_at = now + self.limits.lost_after;
+                self.timers.set(lost_at, Timer::AgentLost(agent.id.clone()));
+                Link::Unreachable {
+                    since: agent.last_contact,
+                    lost_at,
+                }
+            }
+            lost @ Link::Lost { .. } => lost,
+        };
+        self.agents.insert(agent.id.clone(), agent);
+    }
+
+    fn restore_job(&mut self, job: Arc<Job>, progress: JobProgress, tasks: Vec<(u32, TaskRow)>) {
+        let mut live = LiveJob::new(job.clone(), self.next_seq);
+        self.next_seq += 1;
+        live.progress = progress;
+        if let Some(timeout) = job.spec.queue_timeout {
+            self.timers
+                .set(job.created + timeout, Timer::QueueTimeout(job.id));
+        }
+        if let Some(key) = &job.key {
+            self.keys
+                .insert((job.team.clone(), key.key.clone()), job.id);
+        }
+        let canceled = live.progress.cancel.is_some();
+        for (index, row) in tasks {
+            let id = TaskId { job: job.id, index };
+            let Some(task) = restored_task(row, canceled) else {
+                continue;
+            };
+            match &task.state {
+                TaskState::Pending { not_before, .. } => {
+                    self.timers.set(*not_before, Timer::Retry(id));
+                }
+                TaskState::Held { place, phase } => {
+                    let attempt = AttemptId {
+                        task: id,
+                        number: place.number,
+                    };
+                    self.reserve(&job, attempt, &place.agent);
+                    if let Phase::Running { started } = phase {
+                        let late = *started + job.spec.run_timeout + self.limits.timeout_backstop;
+                        self.timers.set(late, Timer::RunBackstop(attempt));
+                    }
+                }
+            }
+            live.tasks.insert(index, task);
+        }
+        self.queue.update(&live);
+        self.jobs.insert(job.id, live);
+    }
+}
+
+fn restored_task(row: TaskRow, canceled: bool) -> Option<Task> {
+    let TaskRow {
+        state,
+        last,
+        spent,
+        agent,
+        image,
+        release,
+        assigned,
+        started,
+    } = row;
+    let phase = match state {
+        RowState::Pending { not_before, budget } => {
+            let previous = Previous {
+                agent,
+                image,
+                release,
+                assigned,
+                started,
+            };
+            let state = TaskState::Pending {
+                not_before,
+                budget,
+                previous,
+            };
+            return Some(Task { state, last, spent });
+        }
+        RowState::Assigned => Phase::Assigned,
+        RowState::Preparing => Phase::Preparing,
+        RowState::Running => Phase::Running {
+            started: started.unwrap_or(assigned),
+        },
+        RowState::Ended { .. } => return None,
+    };
+    // Only the cancel of a whole job is on a row; the other orders are given again by their timers.
+    let stop = canceled.then_some(Stop {
+        reason: StopReason::Canceled,
+        now: false,
+    });
+    let place = Place {
+        number: last,
+        agent,
+        image,
+        release,
+        assigned,
+        stop,
+    };
+    Some(Task {
+        state: TaskState::Held { place, phase },
+        last,
+        spent,
+    })
+}

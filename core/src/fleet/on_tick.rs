@@ -1,0 +1,172 @@
+//! A moment that the fleet named has come.
+
+use super::Fleet;
+use super::timers::Timer;
+use crate::agent::{Link, Schedulable};
+use crate::effect::{Effects, Notice, Offer, Order, Record};
+use crate::ids::{AgentId, AttemptId, JobId, TaskId};
+use crate::outcome::{End, EndReason, Outcome};
+use crate::ranges::Ranges;
+use crate::task::{Phase, Stop, StopReason, TaskState};
+use crate::time::{Millis, Timestamp};
+
+/// Fewer agents than this say nothing about the coordinator's own link.
+const MASS_MIN: usize = 3;
+/// How long a coordinator that suspects itself waits before it looks again.
+const SUSPICION: Millis = Millis::from_secs(10);
+
+impl Fleet {
+    pub(super) fn on_tick(&mut self, now: Timestamp, out: &mut Effects) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Retry(task) => self.retry_due(now, task),
+                Timer::OfferUnanswered(attempt) => self.offer_again(now, attempt, out),
+                Timer::QueueTimeout(job) => self.queue_timeout(now, job),
+                Timer::RunBackstop(attempt) => self.run_backstop(attempt, out),
+                Timer::AgentLost(agent) => self.agent_lost(now, &agent, out),
+                Timer::DrainDeadline(agent) => self.drain_deadline(now, &agent, out),
+            }
+        }
+    }
+
+    fn retry_due(&mut self, now: Timestamp, id: TaskId) {
+        let Some(live) = self.jobs.get_mut(&id.job) else {
+            return;
+        };
+        let Some(task) = live.tasks.get(&id.index) else {
+            return;
+        };
+        match &task.state {
+            TaskState::Pending { not_before, .. } if *not_before <= now => {
+                live.ready.insert(id.index);
+                self.queue.update(live);
+                self.placeable = true;
+            }
+            TaskState::Pending { .. } | TaskState::Held { .. } => {}
+        }
+    }
+
+    /// The same offer, not a new attempt: an agent that has it answers again.
+    fn offer_again(&mut self, now: Timestamp, attempt: AttemptId, out: &mut Effects) {
+        let Some((place, phase)) = self.holds(attempt) else {
+            return;
+        };
+        if *phase != Phase::Assigned || place.stop.is_some() {
+            return;
+        }
+        let (agent, image, release) = (place.agent.clone(), place.image.clone(), place.release);
+        let job = self.jobs[&attempt.task.job].job.clone();
+        let online = self
+            .agents
+            .get(&agent)
+            .is_some_and(|agent| matches!(agent.link, Link::Online { .. }));
+        if online {
+            out.order(
+                &agent,
+                Order::Offer(Box::new(Offer {
+                    attempt,
+                    job,
+                    image,
+                    release,
+                })),
+            );
+            self.timers.set(
+                now + self.limits.offer_patience,
+                Timer::OfferUnanswered(attempt),
+            );
+        }
+    }
+
+    fn queue_timeout(&mut self, now: Timestamp, id: JobId) {
+        let Some(live) = self.jobs.get(&id) else {
+            return;
+        };
+        let all = Ranges::up_to(live.job.array);
+        let end = End::of(Outcome::Timeout, EndReason::QueueTimeout);
+        self.withdraw(now, id, &all, &end);
+    }
+
+    fn run_backstop(&mut self, attempt: AttemptId, out: &mut Effects) {
+        let Some((_, Phase::Running { .. })) = self.holds(attempt) else {
+            return;
+        };
+        self.order_stop(
+            attempt,
+            Stop {
+                reason: StopReason::Timeout,
+                now: false,
+            },
+            out,
+        );
+    }
+
+    fn agent_lost(&mut self, now: Timestamp, id: &AgentId, out: &mut Effects) {
+        let suspects_itself = self.suspects_itself();
+        let Some(agent) = self.agents.get_mut(id) else {
+            return;
+        };
+        let Link::Unreachable { since, lost_at } = agent.link else {
+            return;
+        };
+        if lost_at > now {
+            return; // the timer of an earlier silence
+        }
+        if suspects_itself {
+            self.timers
+                .set(now + SUSPICION, Timer::AgentLost(id.clone()));
+            return;
+        }
+        agent.link = Link::Lost { since: now };
+        let live: Vec<AttemptId> = agent.live.iter().copied().collect();
+        out.record(Record::AgentLink {
+            agent: id.clone(),
+            link: agent.link,
+            last_contact: agent.last_contact,
+        });
+        out.notify(Notice::AgentChanged { agent: id.clone() });
+        for attempt in live {
+            let end = End {
+                message: format!("agent {id} was silent for {}", now.since(since)),
+                ..End::of(Outcome::Lost, EndReason::AgentLost)
+            };
+            self.give_up(now, attempt, end, out);
+        }
+    }
+
+    /// When most agents vanish at once it is more likely that the coordinator is cut off.
+    fn suspects_itself(&self) -> bool {
+        let known = self
+            .agents
+            .values()
+            .filter(|agent| !matches!(agent.link, Link::Lost { .. }));
+        let (mut all, mut gone) = (0, 0);
+        for agent in known {
+            all += 1;
+            gone += usize::from(matches!(agent.link, Link::Unreachable { .. }));
+        }
+        gone >= MASS_MIN && gone * 100 > all * 55
+    }
+
+    fn drain_deadline(&mut self, now: Timestamp, id: &AgentId, out: &mut Effects) {
+        let Some(agent) = self.agents.get(id) else {
+            return;
+        };
+        let due = matches!(
+            agent.schedulable,
+            Schedulable::Draining { deadline: Some(deadline), .. } if deadline <= now
+        );
+        if !due {
+            return; // it was put back in service, or given more time
+        }
+        for attempt in agent.live.clone() {
+            self.order_stop(
+                attempt,
+                Stop {
+                    reason: StopReason::Preempted,
+                    now: false,
+                },
+                out,
+            );
+        }
+    }
+}
