@@ -1,0 +1,7 @@
+//! Conversions between the wire and the core, by full destructuring: a new field breaks the build
+//! until it is handled.
+
+pub(crate) mod duration;
+pub(crate) mod spec;
+
+pub use spec::{Violation, spec_from_wire, spec_to_wire};
