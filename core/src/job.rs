@@ -1,6 +1,6 @@
 //! A job: a spec and an array of tasks. One record however large the array.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ids::{JobId, TeamName};
@@ -8,7 +8,7 @@ use crate::image::Image;
 use crate::outcome::{End, Outcome};
 use crate::ranges::Ranges;
 use crate::spec::Spec;
-use crate::task::Task;
+use crate::task::{Phase, Task};
 use crate::time::Timestamp;
 
 /// What was submitted; never changes.
@@ -115,6 +115,19 @@ pub struct JobProgress {
     pub cancel: Option<CancelRequest>,
 }
 
+impl JobProgress {
+    /// An attempt in that phase no longer holds its task.
+    pub(crate) const fn leave(&mut self, phase: Phase, started: Option<Timestamp>) {
+        match phase {
+            Phase::Running { .. } => self.counts.running -= 1,
+            Phase::Assigned | Phase::Preparing => self.counts.preparing -= 1,
+        }
+        if self.started.is_none() {
+            self.started = started;
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelRequest {
     pub reason: String,
@@ -131,9 +144,7 @@ pub struct LiveJob {
     /// Tasks that were assigned at least once and have not ended.
     pub tasks: BTreeMap<u32, Task>,
     /// Pending tasks of `tasks` whose delay is over.
-    pub ready: std::collections::BTreeSet<u32>,
-    /// Progress differs from its row.
-    pub dirty: bool,
+    pub ready: BTreeSet<u32>,
 }
 
 impl LiveJob {
@@ -156,7 +167,6 @@ impl LiveJob {
             progress,
             tasks: BTreeMap::new(),
             ready: [].into(),
-            dirty: false,
         }
     }
 

@@ -99,6 +99,15 @@ pub enum Refused {
 }
 
 impl Phase {
+    /// When its container started, if it did.
+    #[must_use]
+    pub const fn started(self) -> Option<Timestamp> {
+        match self {
+            Self::Running { started } => Some(started),
+            Self::Assigned | Self::Preparing => None,
+        }
+    }
+
     /// The next phase. News may be told twice or late, because reports are repeated until they are
     /// acknowledged; that changes nothing.
     #[must_use]

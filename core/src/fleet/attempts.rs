@@ -5,7 +5,7 @@ use super::timers::Timer;
 use crate::effect::{Because, Effects, Notice, Offer, Order, Record};
 use crate::event::AttemptEnd;
 use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, TaskId};
-use crate::job::Job;
+use crate::job::{Job, LiveJob};
 use crate::outcome::{End, EndReason, Outcome, Usage};
 use crate::retry::{self, Budget, Decision, Spent};
 use crate::task::{Phase, Place, Previous, RowState, Stop, StopReason, Task, TaskRow, TaskState};
@@ -33,7 +33,7 @@ impl Fleet {
         live.ready.remove(&id.index);
         let before = live.tasks.remove(&id.index);
         let because = because(&job, before.as_ref());
-        let (last, spent) = before.map_or((0, Spent::default()), |task| (task.last.0, task.spent));
+        let (last, spent) = before.map_or_else(Default::default, |task| (task.last.0, task.spent));
         let number = AttemptNo(last + 1);
         let place = Place {
             number,
@@ -119,20 +119,10 @@ impl Fleet {
             usage,
             metrics,
         });
-        let first_start = started.or(match phase {
-            Phase::Running { started } => Some(started),
-            Phase::Assigned | Phase::Preparing => None,
-        });
-        let live = self
-            .jobs
-            .get_mut(&job.id)
-            .expect("the attempt's job is live");
+        let first_start = started.or_else(|| phase.started());
+        let live = self.live_mut(job.id);
         let progress = &mut live.progress;
-        progress.started = progress.started.or(first_start);
-        match phase {
-            Phase::Running { .. } => progress.counts.running -= 1,
-            Phase::Assigned | Phase::Preparing => progress.counts.preparing -= 1,
-        }
+        progress.leave(phase, first_start);
         let canceled = progress.cancel.is_some()
             || matches!(
                 place.stop,
@@ -202,10 +192,7 @@ impl Fleet {
         out: &mut Effects,
     ) {
         let id = gone.attempt.task;
-        let live = self
-            .jobs
-            .get_mut(&id.job)
-            .expect("the attempt's job is live");
+        let live = self.live_mut(id.job);
         live.progress.counts.pending += 1;
         let task = live.tasks.get_mut(&id.index).expect("the task was held");
         task.state = TaskState::Pending {
@@ -225,10 +212,7 @@ impl Fleet {
 
     fn end_task(&mut self, gone: Gone, end: End, out: &mut Effects) {
         let id = gone.attempt.task;
-        let live = self
-            .jobs
-            .get_mut(&id.job)
-            .expect("the attempt's job is live");
+        let live = self.live_mut(id.job);
         let task = live.tasks.remove(&id.index).expect("the task was held");
         *live.progress.counts.ended_mut(end.outcome) += 1;
         let row = ended_row(&task, gone.previous, end, gone.at);
@@ -286,6 +270,10 @@ impl Fleet {
         place.stop = Some(stop);
         let agent = place.agent.clone();
         out.order(&agent, Order::Stop { attempt, stop });
+    }
+
+    fn live_mut(&mut self, job: JobId) -> &mut LiveJob {
+        self.jobs.get_mut(&job).expect("an attempt's job is live")
     }
 
     /// Whether a live job has a task that this attempt holds.

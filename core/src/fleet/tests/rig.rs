@@ -318,11 +318,13 @@ pub(super) fn stops(effects: &[Effect]) -> Vec<AttemptId> {
 }
 
 pub(super) fn answers(effects: &[Effect]) -> Vec<&Answer> {
-    let answer = |effect| match effect {
-        &Effect::Answer { ref answer, .. } => Some(answer),
-        _ => None,
-    };
-    effects.iter().filter_map(answer).collect()
+    let mut found = Vec::new();
+    for effect in effects {
+        if let Effect::Answer { answer, .. } = effect {
+            found.push(answer);
+        }
+    }
+    found
 }
 
 /// How the tasks ended, from their rows.
