@@ -66,9 +66,12 @@ pub enum Event {
         tag: Tag,
         digest: Digest,
     },
-    /// A followed tag was resolved at the registry. A webhook is only a reason to look.
+    /// A followed tag was resolved at the registry. A webhook is only a reason to look. It counts only
+    /// while the channel still follows that tag.
     ImageResolved {
         channel: ChannelId,
+        repository: Repository,
+        tag: Tag,
         digest: Digest,
         cause: Cause,
     },

@@ -156,10 +156,17 @@ impl Fleet {
             }
             Event::ImageResolved {
                 channel,
+                repository,
+                tag,
                 digest,
                 cause,
             } => {
-                self.on_image_resolved(now, &channel, digest, cause, out);
+                let target = on_channel::Target {
+                    repository,
+                    tag,
+                    digest,
+                };
+                self.on_image_resolved(now, &channel, &target, cause, out);
             }
             Event::RolledBack {
                 ticket,

@@ -69,19 +69,26 @@ impl Fleet {
         &mut self,
         now: Timestamp,
         id: &ChannelId,
-        digest: Digest,
+        found: &Target,
         cause: Cause,
         out: &mut Effects,
     ) {
+        let Target {
+            repository,
+            tag,
+            digest,
+        } = found;
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };
-        if channel.current.digest == digest || channel.held_back == Some(digest) {
+        if channel.repository != *repository || channel.tag != *tag {
+            return; // it was set to follow something else in the meantime
+        }
+        if channel.current.digest == *digest || channel.held_back == Some(*digest) {
             return;
         }
-        let repository = channel.repository.clone();
         channel.held_back = None;
-        channel.move_to(now, repository, digest, cause, String::new());
+        channel.move_to(now, repository.clone(), *digest, cause, String::new());
         self.publish(id, true, out);
     }
 

@@ -20,6 +20,8 @@ fn pushed(rig: &mut Rig, byte: u8) -> Vec<Effect> {
     let channel = channel("analytics");
     rig.handle(Event::ImageResolved {
         channel,
+        repository: "registry.example/analytics".parse().unwrap(),
+        tag: Tag::parse("latest").unwrap(),
         digest: digest(byte),
         cause: Cause::Webhook,
     })
@@ -123,4 +125,18 @@ fn an_agent_that_joins_later_is_told_what_to_fetch() {
     let mut rig = Rig::new();
     set(&mut rig, 1);
     assert_eq!(prefetched(&rig.hello("late", 1)), ["late"]);
+}
+
+#[test]
+fn news_of_a_tag_that_is_no_longer_followed_does_not_count() {
+    let mut rig = Rig::new();
+    set(&mut rig, 1);
+    let effects = rig.handle(Event::ImageResolved {
+        channel: channel("analytics"),
+        repository: "registry.example/analytics".parse().unwrap(),
+        tag: Tag::parse("old").unwrap(),
+        digest: digest(9),
+        cause: Cause::Poll,
+    });
+    assert_eq!(effects, []);
 }
