@@ -76,7 +76,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Page<JobRow, JobId>, ReadError>> + Send;
 
     /// A task that was ever assigned; of others only the job knows.
-    fn task(&self, id: TaskId) -> impl Future<Output = Result<Option<TaskEntry>, ReadError>> + Send;
+    fn task(&self, id: TaskId)
+    -> impl Future<Output = Result<Option<TaskEntry>, ReadError>> + Send;
 
     /// Tasks that were ever assigned, in order of index. The next page begins after `next`.
     fn list_tasks(
@@ -141,7 +142,9 @@ pub struct Revision(pub u64);
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
     #[error("the store could not write")]
-    Failed { source: Arc<dyn Error + Send + Sync> },
+    Failed {
+        source: Arc<dyn Error + Send + Sync>,
+    },
     #[error("the store stopped after an earlier commit failed")]
     Stopped,
 }
@@ -150,7 +153,9 @@ pub enum CommitError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("the store could not be read")]
-    Engine { source: Box<dyn Error + Send + Sync> },
+    Engine {
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A row that this version could not have written.
     #[error("the store has {value:?} where {what} belongs")]
     Corrupt { what: &'static str, value: String },
@@ -184,7 +189,9 @@ impl JobRow {
     /// The worst end among its tasks, once the job has ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
-        self.progress.ended.and_then(|_| self.progress.counts.worst())
+        self.progress
+            .ended
+            .and_then(|_| self.progress.counts.worst())
     }
 }
 
@@ -240,8 +247,13 @@ pub enum TaskStateWord {
 }
 
 impl TaskStateWord {
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Assigned, Self::Preparing, Self::Running, Self::Ended];
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Assigned,
+        Self::Preparing,
+        Self::Running,
+        Self::Ended,
+    ];
 
     #[must_use]
     pub const fn of(state: &RowState) -> Self {

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::{LateReport, ReadError};
 
 pub(super) fn corrupt(what: &'static str, value: &impl ToString) -> ReadError {
-    ReadError::Corrupt { what, value: value.to_string() }
+    ReadError::Corrupt {
+        what,
+        value: value.to_string(),
+    }
 }
 
 /// Databases have signed numbers. What does not fit is an hour that never comes or a size nobody has.
@@ -93,7 +96,12 @@ struct EndJson {
 
 impl EndJson {
     fn of(end: &End) -> Self {
-        let End { outcome, exit_code, reason, message } = end;
+        let End {
+            outcome,
+            exit_code,
+            reason,
+            message,
+        } = end;
         Self {
             outcome: outcome.as_str().to_owned(),
             exit_code: *exit_code,
@@ -103,9 +111,19 @@ impl EndJson {
     }
 
     fn read(self) -> Result<End, ReadError> {
-        let Self { outcome: word, exit_code, reason, message } = self;
+        let Self {
+            outcome: word,
+            exit_code,
+            reason,
+            message,
+        } = self;
         let outcome = outcome(&word)?;
-        Ok(End { outcome, exit_code, reason: EndReason::from_word(&reason), message })
+        Ok(End {
+            outcome,
+            exit_code,
+            reason: EndReason::from_word(&reason),
+            message,
+        })
     }
 }
 
@@ -140,7 +158,11 @@ pub(super) fn withdrawn_from_json(text: Option<&str>) -> Result<Vec<Withdrawn>, 
     all.into_iter()
         .map(|WithdrawnJson { tasks, at, end }| {
             let tasks = parsed("ranges of tasks", &tasks)?;
-            Ok(Withdrawn { tasks, end: end.read()?, at: Timestamp(at) })
+            Ok(Withdrawn {
+                tasks,
+                end: end.read()?,
+                at: Timestamp(at),
+            })
         })
         .collect()
 }
@@ -152,12 +174,18 @@ struct LateJson {
 }
 
 pub(super) fn late_to_json(at: Timestamp, end: &End) -> String {
-    to_json(&LateJson { at: at.0, end: EndJson::of(end) })
+    to_json(&LateJson {
+        at: at.0,
+        end: EndJson::of(end),
+    })
 }
 
 pub(super) fn late_from_json(text: &str) -> Result<LateReport, ReadError> {
     let LateJson { at, end } = from_json("a late report", text)?;
-    Ok(LateReport { at: Timestamp(at), end: end.read()? })
+    Ok(LateReport {
+        at: Timestamp(at),
+        end: end.read()?,
+    })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -185,7 +213,11 @@ pub(super) fn held_from_json(text: &str) -> Result<Vec<HeldImage>, ReadError> {
         .map(|HeldJson { id, images, tags }| {
             let id = parsed("a digest", &id)?;
             let images = images.iter().map(|image| parsed("an image", image));
-            Ok(HeldImage { id, images: images.collect::<Result<_, _>>()?, tags })
+            Ok(HeldImage {
+                id,
+                images: images.collect::<Result<_, _>>()?,
+                tags,
+            })
         })
         .collect()
 }

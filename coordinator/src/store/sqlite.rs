@@ -69,7 +69,13 @@ impl SqliteStore {
         let keys = open::reading(&path)?;
         let readers = Readers::open(&path)?;
         let writer = Writer::start(connection, newest);
-        Ok(Self(Arc::new(Inner { identity, writer, readers, keys: Mutex::new(keys), _lock: lock })))
+        Ok(Self(Arc::new(Inner {
+            identity,
+            writer,
+            readers,
+            keys: Mutex::new(keys),
+            _lock: lock,
+        })))
     }
 
     async fn read<T: Send + 'static>(
@@ -90,7 +96,7 @@ impl Store for SqliteStore {
     }
 
     async fn load(&self) -> Result<Vec<Restored>, ReadError> {
-        self.read(|connection| load(connection)).await
+        self.read(load).await
     }
 
     fn revisions(&self) -> watch::Receiver<Revision> {
@@ -106,51 +112,58 @@ impl Store for SqliteStore {
 
     async fn resolve_job(&self, team: &TeamName, text: &str) -> Result<Resolved, ReadError> {
         let (team, text) = (team.clone(), text.to_owned());
-        self.read(move |connection| jobs::resolve(connection, &team, &text)).await
+        self.read(move |connection| jobs::resolve(connection, &team, &text))
+            .await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<JobRow>, ReadError> {
-        self.read(move |connection| jobs::by_id(connection, id)).await
+        self.read(move |connection| jobs::by_id(connection, id))
+            .await
     }
 
     async fn list_jobs(&self, query: JobQuery) -> Result<Page<JobRow, JobId>, ReadError> {
-        self.read(move |connection| jobs::list(connection, &query)).await
+        self.read(move |connection| jobs::list(connection, &query))
+            .await
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<TaskEntry>, ReadError> {
-        self.read(move |connection| attempts::task(connection, id)).await
+        self.read(move |connection| attempts::task(connection, id))
+            .await
     }
 
     async fn list_tasks(&self, query: TaskQuery) -> Result<Page<TaskEntry, u32>, ReadError> {
-        self.read(move |connection| attempts::list_tasks(connection, &query)).await
+        self.read(move |connection| attempts::list_tasks(connection, &query))
+            .await
     }
 
     async fn list_attempts(&self, task: TaskId) -> Result<Vec<AttemptRow>, ReadError> {
-        self.read(move |connection| attempts::list_attempts(connection, task)).await
+        self.read(move |connection| attempts::list_attempts(connection, task))
+            .await
     }
 
     async fn changes(&self, query: ChangeQuery) -> Result<Changes, ReadError> {
-        self.read(move |connection| changes::changes(connection, &query)).await
+        self.read(move |connection| changes::changes(connection, &query))
+            .await
     }
 
     async fn channel(&self, id: ChannelId) -> Result<Option<Channel>, ReadError> {
-        self.read(move |connection| channels::by_id(connection, &id)).await
+        self.read(move |connection| channels::by_id(connection, &id))
+            .await
     }
 
     async fn list_channels(&self, team: Option<TeamName>) -> Result<Vec<Channel>, ReadError> {
-        self.read(move |connection| channels::list(connection, team.as_ref())).await
+        self.read(move |connection| channels::list(connection, team.as_ref()))
+            .await
     }
 
     async fn history(&self, channel: ChannelId, limit: u32) -> Result<Vec<Release>, ReadError> {
-        self.read(move |connection| channels::history(connection, &channel, limit)).await
+        self.read(move |connection| channels::history(connection, &channel, limit))
+            .await
     }
 
-    async fn release(
-        &self,
-        channel: ChannelId,
-        number: u64,
-    ) -> Result<Option<Release>, ReadError> {
-        self.read(move |connection| channels::release(connection, &channel, number)).await
+    async fn release(&self, channel: ChannelId, number: u64) -> Result<Option<Release>, ReadError> {
+        self.read(move |connection| channels::release(connection, &channel, number))
+            .await
     }
 
     async fn list_agents(&self) -> Result<Vec<Agent>, ReadError> {
@@ -163,9 +176,18 @@ fn load(connection: &mut Connection) -> Result<Vec<Restored>, ReadError> {
     let channels = channels::list(&snapshot, None)?;
     let mut all: Vec<_> = channels.into_iter().map(Restored::Channel).collect();
     all.extend(agents::list(&snapshot)?.into_iter().map(Restored::Agent));
-    for JobRow { job, progress, rev: _ } in jobs::live(&snapshot)? {
+    for JobRow {
+        job,
+        progress,
+        rev: _,
+    } in jobs::live(&snapshot)?
+    {
         let tasks = attempts::live(&snapshot, job.id)?;
-        all.push(Restored::Job { job, progress, tasks });
+        all.push(Restored::Job {
+            job,
+            progress,
+            tasks,
+        });
     }
     Ok(all)
 }
@@ -180,7 +202,9 @@ fn exactly_one(rows: usize) -> rusqlite::Result<()> {
 
 impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Engine { source: Box::new(error) }
+        Self::Engine {
+            source: Box::new(error),
+        }
     }
 }
 

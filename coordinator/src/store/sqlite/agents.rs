@@ -16,8 +16,7 @@ const UPSERT: &str = "INSERT OR REPLACE INTO agent (id, pool, labels, cpu_millis
     custom, places, version, engine, boot_id, link, session, since, lost_at, schedulable, reason, \
     deadline, last_contact, held) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
     ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
-const SET_LINK: &str =
-    "UPDATE agent SET link = ?2, session = ?3, since = ?4, lost_at = ?5, last_contact = ?6 WHERE id = ?1";
+const SET_LINK: &str = "UPDATE agent SET link = ?2, session = ?3, since = ?4, lost_at = ?5, last_contact = ?6 WHERE id = ?1";
 const SET_SCHEDULABLE: &str =
     "UPDATE agent SET schedulable = ?2, reason = ?3, deadline = ?4 WHERE id = ?1";
 const ALL: &str = "SELECT id, pool, labels, cpu_millis, memory_bytes, pids, gpus, custom, places, version, \
@@ -40,9 +39,22 @@ pub(super) fn upsert(connection: &Connection, agent: &Agent) -> rusqlite::Result
         held,
         digests: _,
     } = agent;
-    let Profile { pool, labels, capacity, version, engine, boot_id } = profile;
+    let Profile {
+        pool,
+        labels,
+        capacity,
+        version,
+        engine,
+        boot_id,
+    } = profile;
     let Capacity { resources, places } = capacity;
-    let Resources { cpu_millis, memory_bytes, pids, gpus, custom } = resources;
+    let Resources {
+        cpu_millis,
+        memory_bytes,
+        pids,
+        gpus,
+        custom,
+    } = resources;
     let (link, session, since, lost_at) = link_columns(*link);
     let (schedulable, reason, deadline) = schedulable_columns(schedulable);
     connection.prepare_cached(UPSERT)?.execute(params![
@@ -90,7 +102,11 @@ pub(super) fn set_schedulable(
 ) -> rusqlite::Result<()> {
     let (schedulable, reason, deadline) = schedulable_columns(schedulable);
     let values = params![agent.as_str(), schedulable, reason, deadline];
-    super::exactly_one(connection.prepare_cached(SET_SCHEDULABLE)?.execute(values)?)
+    super::exactly_one(
+        connection
+            .prepare_cached(SET_SCHEDULABLE)?
+            .execute(values)?,
+    )
 }
 
 /// `link`, `session`, `since`, `lost_at`.
@@ -108,9 +124,11 @@ fn schedulable_columns(schedulable: &Schedulable) -> (&'static str, Option<&str>
     match schedulable {
         Schedulable::Yes => ("yes", None, None),
         Schedulable::Cordoned { reason } => ("cordoned", Some(reason), None),
-        Schedulable::Draining { reason, deadline } => {
-            ("draining", Some(reason), deadline.map(|at| rows::signed(at.0)))
-        }
+        Schedulable::Draining { reason, deadline } => (
+            "draining",
+            Some(reason),
+            deadline.map(|at| rows::signed(at.0)),
+        ),
     }
 }
 
@@ -137,7 +155,10 @@ fn read(row: &Row<'_>) -> Result<Agent, ReadError> {
         gpus: columns.take()?,
         custom: columns.text(rows::map_from_json)?,
     };
-    let capacity = Capacity { resources, places: columns.take()? };
+    let capacity = Capacity {
+        resources,
+        places: columns.take()?,
+    };
     let (version, engine, boot_id) = (columns.take()?, columns.take()?, columns.take()?);
     let link = read_link(columns)?;
     let schedulable = read_schedulable(columns)?;
@@ -145,7 +166,14 @@ fn read(row: &Row<'_>) -> Result<Agent, ReadError> {
     let held = columns.text(rows::held_from_json)?;
     Ok(Agent {
         id,
-        profile: Profile { pool, labels, capacity, version, engine, boot_id },
+        profile: Profile {
+            pool,
+            labels,
+            capacity,
+            version,
+            engine,
+            boot_id,
+        },
         link,
         schedulable,
         last_contact,
@@ -157,7 +185,11 @@ fn read(row: &Row<'_>) -> Result<Agent, ReadError> {
 }
 
 fn digests(held: &[HeldImage]) -> BTreeSet<Digest> {
-    let names = |HeldImage { id, images, tags: _ }: &HeldImage| {
+    let names = |HeldImage {
+                     id,
+                     images,
+                     tags: _,
+                 }: &HeldImage| {
         let images: Vec<_> = images.iter().map(Image::digest).collect();
         [*id].into_iter().chain(images)
     };

@@ -51,8 +51,14 @@ const ATTEMPTS: &str = "SELECT number, agent, image, release, because, assigned,
     FROM attempt WHERE job = ?1 AND idx = ?2 ORDER BY number";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 6] =
-    [INSERT, UPDATE, UPDATE_ATTEMPT, SUPERSEDE, SET_LATE, ATTEMPTS];
+pub(super) const STATEMENTS: [&str; 6] = [
+    INSERT,
+    UPDATE,
+    UPDATE_ATTEMPT,
+    SUPERSEDE,
+    SET_LATE,
+    ATTEMPTS,
+];
 
 /// Everything one batch says about one attempt, so that its row is written once.
 #[derive(Debug, Default)]
@@ -103,19 +109,33 @@ fn write(
     id: AttemptId,
     patch: &Patch<'_>,
 ) -> rusqlite::Result<()> {
-    let Patch { made, started, ended, late: _, task } = patch;
+    let Patch {
+        made,
+        started,
+        ended,
+        late: _,
+        task,
+    } = patch;
     let mut values = Vec::with_capacity(31);
     values.extend([
         Value::Blob(id.task.job.0.as_bytes().to_vec()),
         id.task.index.into(),
         id.number.0.into(),
-        task.and_then(|row| row.started).or(*started).map(|at| rows::signed(at.0)).into(),
+        task.and_then(|row| row.started)
+            .or(*started)
+            .map(|at| rows::signed(at.0))
+            .into(),
     ]);
     values.extend(end_values(ended.as_ref()));
     match (made, task) {
         (Some(made), task) => {
             values.extend(task.map_or([const { Value::Null }; 12], |row| task_values(rev, row)));
-            let Made { agent, image, at, because } = made;
+            let Made {
+                agent,
+                image,
+                at,
+                because,
+            } = made;
             values.extend([
                 Value::Text(agent.to_string()),
                 Value::Text(image.to_string()),
@@ -123,12 +143,16 @@ fn write(
                 rows::signed(at.0).into(),
                 Value::Text(rows::because_to_text(*because)),
             ]);
-            connection.prepare_cached(INSERT)?.execute(params_from_iter(values))?;
+            connection
+                .prepare_cached(INSERT)?
+                .execute(params_from_iter(values))?;
             Ok(())
         }
         (None, Some(row)) => {
             values.extend(task_values(rev, row));
-            let rows = connection.prepare_cached(UPDATE)?.execute(params_from_iter(values))?;
+            let rows = connection
+                .prepare_cached(UPDATE)?
+                .execute(params_from_iter(values))?;
             super::exactly_one(rows)
         }
         (None, None) if started.is_some() || ended.is_some() => {
@@ -165,8 +189,19 @@ fn end_values(ended: Option<&Ended<'_>>) -> [Value; 10] {
     let Some(Ended { at, end, usage }) = ended else {
         return [const { Value::Null }; 10];
     };
-    let End { outcome, exit_code, reason, message } = end;
-    let Usage { peak_memory_bytes, cpu_micros, pull, start, run } = *usage;
+    let End {
+        outcome,
+        exit_code,
+        reason,
+        message,
+    } = end;
+    let Usage {
+        peak_memory_bytes,
+        cpu_micros,
+        pull,
+        start,
+        run,
+    } = *usage;
     let span = |span: Option<Millis>| span.map(|span| rows::signed(span.0)).into();
     [
         rows::signed(at.0).into(),
@@ -184,19 +219,37 @@ fn end_values(ended: Option<&Ended<'_>>) -> [Value; 10] {
 
 /// `rev` to `task_message`. What the task says of its newest attempt is in the attempt's own columns.
 fn task_values(rev: Revision, row: &TaskRow) -> [Value; 12] {
-    let TaskRow { state, last: _, spent, agent: _, image: _, release: _, assigned: _, started: _ } =
-        row;
+    let TaskRow {
+        state,
+        last: _,
+        spent,
+        agent: _,
+        image: _,
+        release: _,
+        assigned: _,
+        started: _,
+    } = row;
     let Spent { user, infra, free } = *spent;
     let (not_before, budget) = match state {
-        RowState::Pending { not_before, budget } => {
-            (Some(rows::signed(not_before.0)), Some(budget.as_str().to_owned()))
-        }
+        RowState::Pending { not_before, budget } => (
+            Some(rows::signed(not_before.0)),
+            Some(budget.as_str().to_owned()),
+        ),
         RowState::Assigned | RowState::Preparing | RowState::Running | RowState::Ended { .. } => {
             (None, None)
         }
     };
     let (at, outcome, exit_code, reason, message) = match state {
-        RowState::Ended { end: End { outcome, exit_code, reason, message }, at } => (
+        RowState::Ended {
+            end:
+                End {
+                    outcome,
+                    exit_code,
+                    reason,
+                    message,
+                },
+            at,
+        } => (
             Some(rows::signed(at.0)),
             Some(outcome.as_str().to_owned()),
             *exit_code,
@@ -227,7 +280,10 @@ fn task_values(rev: Revision, row: &TaskRow) -> [Value; 12] {
 pub(super) fn read_task(row: &Row<'_>) -> Result<TaskEntry, ReadError> {
     let mut columns = Columns::of(row);
     let columns = &mut columns;
-    let id = TaskId { job: JobId(columns.uuid()?), index: columns.take()? };
+    let id = TaskId {
+        job: JobId(columns.uuid()?),
+        index: columns.take()?,
+    };
     let last = AttemptNo(columns.take()?);
     let agent = columns.named("an agent", AgentId::parse)?;
     let image = columns.parsed("an image")?;
@@ -239,8 +295,11 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<TaskEntry, ReadError> {
     let not_before = columns.maybe_time()?;
     let budget: Option<String> = columns.take()?;
     let budget = budget.and_then(|word| Budget::from_word(&word));
-    let spent =
-        Spent { user: columns.take()?, infra: columns.take()?, free: columns.take()? };
+    let spent = Spent {
+        user: columns.take()?,
+        infra: columns.take()?,
+        free: columns.take()?,
+    };
     let ended = columns.maybe_time()?;
     let end = columns.maybe_end()?;
     let state = match (word.as_str(), not_before.zip(budget), ended.zip(end)) {
@@ -251,7 +310,16 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<TaskEntry, ReadError> {
         ("ended", None, Some((at, end))) => RowState::Ended { end, at },
         _ => return Err(rows::corrupt("a task's state", &word)),
     };
-    let row = TaskRow { state, last, spent, agent, image, release, assigned, started };
+    let row = TaskRow {
+        state,
+        last,
+        spent,
+        agent,
+        image,
+        release,
+        assigned,
+        started,
+    };
     Ok(TaskEntry { id, row, rev })
 }
 
@@ -277,7 +345,17 @@ fn read_attempt(row: &Row<'_>) -> Result<AttemptRow, ReadError> {
     let late: Option<String> = columns.take()?;
     let late_report = late.map(|text| rows::late_from_json(&text)).transpose()?;
     let ended = at.zip(end).map(|(at, end)| AttemptEnded { at, end, usage });
-    Ok(AttemptRow { number, agent, image, release, because, assigned, started, ended, late_report })
+    Ok(AttemptRow {
+        number,
+        agent,
+        image,
+        release,
+        because,
+        assigned,
+        started,
+        ended,
+        late_report,
+    })
 }
 
 pub(super) fn list_attempts(
@@ -321,7 +399,13 @@ pub(super) fn list_tasks(
     connection: &Connection,
     query: &TaskQuery,
 ) -> Result<Page<TaskEntry, u32>, ReadError> {
-    let TaskQuery { job, states, outcomes, after, limit } = query;
+    let TaskQuery {
+        job,
+        states,
+        outcomes,
+        after,
+        limit,
+    } = query;
     let limit = (*limit).max(1);
     let words = |words: Vec<&str>| vec!["?"; words.len()].join(", ");
     let mut values = vec![

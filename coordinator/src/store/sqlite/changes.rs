@@ -43,14 +43,25 @@ pub(super) fn changes(
             rows.extend(tasks.into_iter().map(Change::Task));
         }
     }
-    rows.extend(changed.into_iter().filter(|row| row.rev <= through).map(Change::Job));
+    rows.extend(
+        changed
+            .into_iter()
+            .filter(|row| row.rev <= through)
+            .map(Change::Job),
+    );
     // Stable: tasks stay before the jobs of the same revision.
     rows.sort_by_key(Change::rev);
-    Ok(Changes { rows, through, more: through < newest })
+    Ok(Changes {
+        rows,
+        through,
+        more: through < newest,
+    })
 }
 
 pub(super) fn newest(connection: &Connection) -> Result<Revision, ReadError> {
-    let rev = connection.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
+    let rev = connection
+        .prepare_cached(NEWEST)?
+        .query_row([], |row| row.get(0))?;
     rows::unsigned("a revision", rev).map(Revision)
 }
 

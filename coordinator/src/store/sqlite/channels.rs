@@ -27,7 +27,14 @@ pub(super) const STATEMENTS: [&str; 5] = [UPSERT, INSERT_RELEASE, SELECT, HISTOR
 
 /// Writes the releases that the channel names too: its row refers to them.
 pub(super) fn upsert(connection: &Connection, channel: &Channel) -> rusqlite::Result<()> {
-    let Channel { id, repository, tag, current, previous, held_back } = channel;
+    let Channel {
+        id,
+        repository,
+        tag,
+        current,
+        previous,
+        held_back,
+    } = channel;
     for release in previous.iter().chain([current]) {
         insert_release(connection, id, release)?;
     }
@@ -37,7 +44,9 @@ pub(super) fn upsert(connection: &Connection, channel: &Channel) -> rusqlite::Re
         repository.to_string(),
         tag.as_str(),
         rows::signed(current.number),
-        previous.as_ref().map(|release| rows::signed(release.number)),
+        previous
+            .as_ref()
+            .map(|release| rows::signed(release.number)),
         held_back.map(|digest| digest.to_string()),
     ])?;
     Ok(())
@@ -49,7 +58,14 @@ pub(super) fn insert_release(
     channel: &ChannelId,
     release: &Release,
 ) -> rusqlite::Result<()> {
-    let Release { number, repository, digest, at, cause, reason } = release;
+    let Release {
+        number,
+        repository,
+        digest,
+        at,
+        cause,
+        reason,
+    } = release;
     connection.prepare_cached(INSERT_RELEASE)?.execute(params![
         channel.team.as_str(),
         channel.name.as_str(),
@@ -105,9 +121,16 @@ pub(super) fn release(
     number: u64,
 ) -> Result<Option<Release>, ReadError> {
     let mut statement = connection.prepare_cached(RELEASE)?;
-    let values = params![channel.team.as_str(), channel.name.as_str(), rows::signed(number)];
+    let values = params![
+        channel.team.as_str(),
+        channel.name.as_str(),
+        rows::signed(number)
+    ];
     let mut found = statement.query(values)?;
-    found.next()?.map(|row| read_release(&mut Columns::of(row))).transpose()
+    found
+        .next()?
+        .map(|row| read_release(&mut Columns::of(row)))
+        .transpose()
 }
 
 fn read(row: &Row<'_>) -> Result<Channel, ReadError> {
@@ -118,7 +141,9 @@ fn read(row: &Row<'_>) -> Result<Channel, ReadError> {
     let repository = columns.parsed("a repository")?;
     let tag = columns.named("a tag", Tag::parse)?;
     let held_back: Option<String> = columns.take()?;
-    let held_back = held_back.map(|text| rows::parsed("a digest", &text)).transpose()?;
+    let held_back = held_back
+        .map(|text| rows::parsed("a digest", &text))
+        .transpose()?;
     let current = read_release(columns)?;
     // The six columns of the previous release begin at 11 and are all NULL if there is none.
     let previous = match row.get_ref(11)? {
@@ -126,7 +151,14 @@ fn read(row: &Row<'_>) -> Result<Channel, ReadError> {
         _ => Some(read_release(columns)?),
     };
     let id = ChannelId { team, name };
-    Ok(Channel { id, repository, tag, current, previous, held_back })
+    Ok(Channel {
+        id,
+        repository,
+        tag,
+        current,
+        previous,
+        held_back,
+    })
 }
 
 fn read_release(columns: &mut Columns<'_>) -> Result<Release, ReadError> {

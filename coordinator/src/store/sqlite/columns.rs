@@ -58,7 +58,10 @@ impl<'r> Columns<'r> {
     ) -> Result<T, ReadError> {
         let text = self.row.get_ref(self.next)?;
         self.next += 1;
-        read(text.as_str().map_err(|_| rows::corrupt("a text", &"another type"))?)
+        read(
+            text.as_str()
+                .map_err(|_| rows::corrupt("a text", &"another type"))?,
+        )
     }
 
     pub(super) fn parsed<T: FromStr>(&mut self, what: &'static str) -> Result<T, ReadError> {

@@ -22,8 +22,15 @@ impl Lock {
     /// Makes the directory if need be; nobody but its owner may look into it, because jobs have
     /// environments.
     pub(super) fn take(directory: &Path) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        let failed = |source| OpenError::Directory {
+            path: directory.to_owned(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -36,7 +43,10 @@ impl Lock {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 let holder = read_note(&file).unwrap_or_default();
-                return Err(OpenError::InUse { path: directory.to_owned(), holder });
+                return Err(OpenError::InUse {
+                    path: directory.to_owned(),
+                    holder,
+                });
             }
             Err(errno) => return Err(failed(errno.into())),
         }

@@ -84,7 +84,10 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let found = usize::try_from(version).unwrap_or(usize::MAX);
     if found > MIGRATIONS.len() {
-        return Err(OpenError::Newer { found, known: MIGRATIONS.len() });
+        return Err(OpenError::Newer {
+            found,
+            known: MIGRATIONS.len(),
+        });
     }
     for (version, sql) in (1u32..).zip(MIGRATIONS).skip(found) {
         let step = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
@@ -96,9 +99,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
 }
 
 /// Raises the term, and names the cluster the first time.
-pub(super) fn begin_term(
-    connection: &mut Connection,
-) -> Result<(Identity, Revision), OpenError> {
+pub(super) fn begin_term(connection: &mut Connection) -> Result<(Identity, Revision), OpenError> {
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let stored = change
         .query_row("SELECT cluster, term, rev FROM meta", [], |row| {
@@ -117,7 +118,13 @@ pub(super) fn begin_term(
         params![cluster, rows::signed(term), rev],
     )?;
     change.commit()?;
-    Ok((Identity { cluster, term: Term(term) }, Revision(newest)))
+    Ok((
+        Identity {
+            cluster,
+            term: Term(term),
+        },
+        Revision(newest),
+    ))
 }
 
 fn random_uuid() -> Result<Uuid, OpenError> {

@@ -21,7 +21,8 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        let connections: Result<Vec<_>, _> = (0..CONNECTIONS).map(|_| open::reading(path)).collect();
+        let connections: Result<Vec<_>, _> =
+            (0..CONNECTIONS).map(|_| open::reading(path)).collect();
         Ok(Self {
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
             idle: Arc::new(Mutex::new(connections?)),
@@ -35,7 +36,10 @@ impl Readers {
         question: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let turns = self.turns.clone();
-        let turn = turns.acquire_owned().await.expect("the semaphore is never closed");
+        let turn = turns
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         let idle = self.idle.clone();
         let answer = tokio::task::spawn_blocking(move || {
             let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,6 +50,8 @@ impl Readers {
             drop(turn);
             answer
         });
-        answer.await.map_err(|error| ReadError::Engine { source: Box::new(error) })?
+        answer.await.map_err(|error| ReadError::Engine {
+            source: Box::new(error),
+        })?
     }
 }

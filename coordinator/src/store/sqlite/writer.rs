@@ -43,13 +43,20 @@ impl Writer {
             .name("store".to_owned())
             .spawn(move || run(connection, newest, commands, &committed))
             .expect("the system has room for one more thread at the start");
-        Self { queue: Some(queue), thread: Some(thread), revisions }
+        Self {
+            queue: Some(queue),
+            thread: Some(thread),
+            revisions,
+        }
     }
 
     pub(super) async fn commit(&self, batch: Vec<Record>) -> Result<Revision, CommitError> {
         let (done, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or(CommitError::Stopped)?;
-        queue.send(Command { batch, done }).await.map_err(|_| CommitError::Stopped)?;
+        queue
+            .send(Command { batch, done })
+            .await
+            .map_err(|_| CommitError::Stopped)?;
         answer.await.unwrap_or(Err(CommitError::Stopped))
     }
 
@@ -91,7 +98,9 @@ fn run(
                 }
             }
             Err(error) => {
-                let failed = CommitError::Failed { source: Arc::new(error) };
+                let failed = CommitError::Failed {
+                    source: Arc::new(error),
+                };
                 for Command { done, .. } in waiting {
                     let _ = done.send(Err(failed.clone()));
                 }
@@ -115,7 +124,9 @@ fn commit(
         apply(&transaction, last, &command.batch)?;
         revisions.push(last);
     }
-    transaction.prepare_cached(SET_REVISION)?.execute([rows::signed(last.0)])?;
+    transaction
+        .prepare_cached(SET_REVISION)?
+        .execute([rows::signed(last.0)])?;
     transaction.commit()?;
     Ok(revisions)
 }
@@ -140,7 +151,11 @@ fn apply(connection: &Connection, rev: Revision, batch: &[Record]) -> rusqlite::
             | Record::AttemptEnded { .. }
             | Record::LateReport { .. } => rows.collect(record),
             Record::Agent(agent) => agents::upsert(connection, agent)?,
-            Record::AgentLink { agent, link, last_contact } => {
+            Record::AgentLink {
+                agent,
+                link,
+                last_contact,
+            } => {
                 agents::set_link(connection, agent, *link, *last_contact)?;
             }
             Record::AgentSchedulable { agent, schedulable } => {
@@ -163,18 +178,42 @@ impl<'b> Rows<'b> {
                 self.progress.insert(*job, progress);
             }
             Record::Task { task, row } => {
-                let id = AttemptId { task: *task, number: row.last };
+                let id = AttemptId {
+                    task: *task,
+                    number: row.last,
+                };
                 self.patch(id).task = Some(row);
             }
-            Record::AttemptMade { attempt, agent, image, at, because } => {
-                let made = Made { agent, image, at: *at, because: *because };
+            Record::AttemptMade {
+                attempt,
+                agent,
+                image,
+                at,
+                because,
+            } => {
+                let made = Made {
+                    agent,
+                    image,
+                    at: *at,
+                    because: *because,
+                };
                 self.patch(*attempt).made = Some(made);
             }
             Record::AttemptStarted { attempt, at } => self.patch(*attempt).started = Some(*at),
-            Record::AttemptEnded { attempt, started, at, end, usage } => {
+            Record::AttemptEnded {
+                attempt,
+                started,
+                at,
+                end,
+                usage,
+            } => {
                 let patch = self.patch(*attempt);
                 patch.started = patch.started.or(*started);
-                patch.ended = Some(Ended { at: *at, end, usage: *usage });
+                patch.ended = Some(Ended {
+                    at: *at,
+                    end,
+                    usage: *usage,
+                });
             }
             Record::LateReport { attempt, at, end } => {
                 self.patch(*attempt).late = Some((*at, end));

@@ -1,0 +1,315 @@
+//! Values to store, with every field set to something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_core::agent::{Agent, Capacity, HeldImage, Link, Profile, Schedulable};
+use muster_core::channel::{Cause, Channel, ChannelId, Release};
+use muster_core::effect::{Because, Record};
+use muster_core::ids::{
+    AgentId, AttemptId, AttemptNo, ChannelName, JobId, JobName, PoolName, SessionNo, TaskId,
+    TeamName,
+};
+use muster_core::image::{Digest, Image, Repository, Tag};
+use muster_core::job::{IdempotencyKey, Job, JobProgress, LiveJob};
+use muster_core::outcome::{End, EndReason, Outcome, Usage};
+use muster_core::retry::Spent;
+use muster_core::spec::{
+    Backoff, BackoffKind, Delivery, ImageSource, Network, Pin, Pull, Requirements, Resources,
+    RetryPolicy, Spec,
+};
+use muster_core::task::{RowState, TaskRow};
+use muster_core::time::{Millis, Timestamp};
+use uuid::Uuid;
+
+use crate::store::TaskQuery;
+
+pub(in crate::store) fn team(name: &str) -> TeamName {
+    TeamName::parse(name).unwrap()
+}
+
+fn digest(seed: u8) -> Digest {
+    Digest::from_bytes([seed; 32])
+}
+
+fn repository() -> Repository {
+    "registry.example:5000/etl/analytics".parse().unwrap()
+}
+
+pub(in crate::store) fn image(seed: u8) -> Image {
+    Image::Remote {
+        repository: repository(),
+        digest: digest(seed),
+    }
+}
+
+fn map<V>(entries: impl IntoIterator<Item = (&'static str, V)>) -> BTreeMap<String, V> {
+    entries
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+fn spec() -> Spec {
+    Spec {
+        name: JobName::parse("load").unwrap(),
+        image: ImageSource::Channel {
+            name: ChannelName::parse("analytics").unwrap(),
+            pin: Pin::Run,
+        },
+        pull: Pull::Never,
+        entrypoint: Some(vec!["/bin/env".to_owned()]),
+        command: vec![
+            "python3".to_owned(),
+            "-c".to_owned(),
+            "print('ü')".to_owned(),
+        ],
+        env: map([("MODE", "full \"load\"".to_owned())]),
+        labels: map([("owner", "data".to_owned())]),
+        workdir: Some("/work".to_owned()),
+        user: Some("1000:1000".to_owned()),
+        requirements: Arc::new(Requirements {
+            pool: PoolName::parse("etl").unwrap(),
+            labels: map([("disk", "ssd".to_owned())]),
+            agent: Some(AgentId::parse("etl-1").unwrap()),
+            resources: resources(),
+            held: Some(image(3)),
+            concurrency: map([("crm", 4)]),
+        }),
+        priority: -7,
+        queue_timeout: Some(Millis(90_000)),
+        run_timeout: Millis(3_600_500),
+        kill_grace: Millis(0),
+        retry: RetryPolicy {
+            user: 2,
+            infra: 3,
+            backoff: Backoff {
+                kind: BackoffKind::Fixed,
+                initial: Millis(1_500),
+                cap: Millis(60_000),
+                jitter: false,
+            },
+        },
+        success_codes: vec![3, 99],
+        delivery: Delivery::AtMostOnce,
+        network: Network::None,
+        writable_root: true,
+    }
+}
+
+fn resources() -> Resources {
+    Resources {
+        cpu_millis: 1_500,
+        memory_bytes: 3 << 30,
+        pids: 200,
+        gpus: 1,
+        custom: map([("licence", 2)]),
+    }
+}
+
+/// The job with this number; larger numbers have larger ids.
+pub(in crate::store) fn job(number: u32) -> Arc<Job> {
+    Arc::new(Job {
+        id: JobId(Uuid::from_u128(
+            (1 << 90) + (u128::from(number) << 64) + u128::from(number),
+        )),
+        team: team("default"),
+        spec: Arc::new(spec()),
+        array: 10,
+        key: None,
+        pinned: Some(image(3)),
+        release: Some(41),
+        created: Timestamp(1_700_000_000_000 + u64::from(number)),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+    })
+}
+
+pub(in crate::store) fn with_id(job: Arc<Job>, id: JobId) -> Arc<Job> {
+    Arc::new(Job {
+        id,
+        ..Arc::unwrap_or_clone(job)
+    })
+}
+
+pub(in crate::store) fn with_team(job: Arc<Job>, name: &str) -> Arc<Job> {
+    Arc::new(Job {
+        team: team(name),
+        ..Arc::unwrap_or_clone(job)
+    })
+}
+
+pub(in crate::store) fn with_key(job: Arc<Job>, key: &str) -> Arc<Job> {
+    let key = Some(IdempotencyKey {
+        key: key.to_owned(),
+        body: [9; 32],
+    });
+    Arc::new(Job {
+        key,
+        ..Arc::unwrap_or_clone(job)
+    })
+}
+
+pub(in crate::store) fn with_label(job: Arc<Job>, label: &str, value: &str) -> Arc<Job> {
+    let mut spec = Spec::clone(&job.spec);
+    spec.labels.insert(label.to_owned(), value.to_owned());
+    Arc::new(Job {
+        spec: Arc::new(spec),
+        ..Arc::unwrap_or_clone(job)
+    })
+}
+
+pub(in crate::store) fn progress(job: &Arc<Job>) -> JobProgress {
+    LiveJob::new(job.clone(), 0).progress
+}
+
+fn attempt(job: &Job, index: u32, number: u32) -> AttemptId {
+    AttemptId {
+        task: TaskId { job: job.id, index },
+        number: AttemptNo(number),
+    }
+}
+
+pub(in crate::store) fn attempt_made(
+    job: &Job,
+    index: u32,
+    number: u32,
+    because: Because,
+) -> Record {
+    Record::AttemptMade {
+        attempt: attempt(job, index, number),
+        agent: AgentId::parse("etl-1").unwrap(),
+        image: image(3),
+        at: Timestamp(10),
+        because,
+    }
+}
+
+pub(in crate::store) fn attempt_ended(job: &Job, index: u32, number: u32, end: End) -> Record {
+    Record::AttemptEnded {
+        attempt: attempt(job, index, number),
+        started: None,
+        at: Timestamp(50),
+        end,
+        usage: usage(),
+    }
+}
+
+pub(in crate::store) fn usage() -> Usage {
+    Usage {
+        peak_memory_bytes: Some(7 << 20),
+        cpu_micros: None,
+        pull: Some(Millis(0)),
+        start: Some(Millis(212)),
+        run: None,
+    }
+}
+
+pub(in crate::store) fn late_report(job: &Job, index: u32, number: u32) -> Record {
+    let end = End {
+        exit_code: Some(0),
+        message: "came back".to_owned(),
+        ..End::of(Outcome::Succeeded, EndReason::Exited)
+    };
+    Record::LateReport {
+        attempt: attempt(job, index, number),
+        at: Timestamp(70),
+        end,
+    }
+}
+
+pub(in crate::store) fn task_row(number: u32, state: RowState) -> TaskRow {
+    TaskRow {
+        state,
+        last: AttemptNo(number),
+        spent: Spent {
+            user: 0,
+            infra: number - 1,
+            free: 2,
+        },
+        agent: AgentId::parse("etl-1").unwrap(),
+        image: image(3),
+        release: Some(41),
+        assigned: Timestamp(10),
+        started: None,
+    }
+}
+
+pub(in crate::store) fn row(job: &Job, index: u32, number: u32, state: RowState) -> Record {
+    let task = TaskId { job: job.id, index };
+    Record::Task {
+        task,
+        row: task_row(number, state),
+    }
+}
+
+pub(in crate::store) fn all_tasks(job: &Job) -> TaskQuery {
+    TaskQuery {
+        job: job.id,
+        states: Vec::new(),
+        outcomes: Vec::new(),
+        after: None,
+        limit: 1_000,
+    }
+}
+
+pub(in crate::store) fn agent(name: &str) -> Agent {
+    let held = HeldImage {
+        id: digest(8),
+        images: vec![image(3), image(4)],
+        tags: vec!["registry.example:5000/etl/analytics:latest".to_owned()],
+    };
+    Agent {
+        id: AgentId::parse(name).unwrap(),
+        profile: Profile {
+            pool: PoolName::parse("etl").unwrap(),
+            labels: map([("disk", "ssd".to_owned())]),
+            capacity: Capacity {
+                resources: resources(),
+                places: 12,
+            },
+            version: "0.1.0".to_owned(),
+            engine: "20.10.24".to_owned(),
+            boot_id: "b1".to_owned(),
+        },
+        link: Link::Online {
+            session: SessionNo(3),
+        },
+        schedulable: Schedulable::Cordoned {
+            reason: "new disk".to_owned(),
+        },
+        last_contact: Timestamp(60),
+        live: BTreeSet::new(),
+        reserved: Capacity::default(),
+        held: vec![held],
+        digests: BTreeSet::from([digest(8), digest(3), digest(4)]),
+    }
+}
+
+pub(in crate::store) fn release(number: u64, cause: Cause) -> Release {
+    Release {
+        number,
+        repository: repository(),
+        digest: digest(u8::try_from(number).unwrap()),
+        at: Timestamp(100 + number),
+        cause,
+        reason: "because".to_owned(),
+    }
+}
+
+pub(in crate::store) fn channel(
+    name: &str,
+    current: Release,
+    previous: Option<Release>,
+) -> Channel {
+    Channel {
+        id: ChannelId {
+            team: team("default"),
+            name: ChannelName::parse(name).unwrap(),
+        },
+        repository: repository(),
+        tag: Tag::parse("latest").unwrap(),
+        current,
+        held_back: previous.as_ref().map(|release| release.digest),
+        previous,
+    }
+}
