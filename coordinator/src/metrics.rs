@@ -181,116 +181,60 @@ impl Metrics {
 
     fn registry_of_all(&self) -> Registry {
         let mut registry = Registry::default();
-        let into = &mut registry;
         let build: Family<VersionLabel, Gauge> = Family::default();
         let version = env!("CARGO_PKG_VERSION");
         build.get_or_create_owned(&VersionLabel { version }).set(1);
-        add(into, BUILD_INFO, "1, with the version that runs", build);
+        let help = "1, with the version that runs";
+        add(&mut registry, BUILD_INFO, help, &build);
+        self.add_work(&mut registry);
+        self.add_fleet(&mut registry);
+        self.add_sides(&mut registry);
+        registry.register_collector(Box::new(Arc::clone(&self.agent_samples)));
+        registry
+    }
+
+    fn add_work(&self, to: &mut Registry) {
+        add(to, JOBS_SUBMITTED, "Jobs taken", &self.jobs_submitted);
+        let help = "Tasks of the jobs taken";
+        add(to, TASKS_SUBMITTED, help, &self.tasks_submitted);
+        add(to, TASK_WAIT, "From ready to assigned", &self.task_wait);
+        let help = "Tasks that have not ended, by state";
+        add(to, TASKS_LIVE, help, &self.tasks_live);
+        let help = "Attempts that ended, by how";
+        add(to, ATTEMPTS_ENDED, help, &self.attempts_ended);
+        let help = "How long attempts ran";
+        add(to, ATTEMPT_DURATION, help, &self.attempt_duration);
+    }
+
+    fn add_fleet(&self, to: &mut Registry) {
+        let help = "Agents, by link and schedulability";
+        add(to, AGENTS, help, &self.agents);
         add(
-            into,
-            JOBS_SUBMITTED,
-            "Jobs taken",
-            self.jobs_submitted.clone(),
-        );
-        add(
-            into,
-            TASKS_SUBMITTED,
-            "Tasks of the jobs taken",
-            self.tasks_submitted.clone(),
-        );
-        add(
-            into,
-            TASK_WAIT,
-            "From ready to assigned",
-            self.task_wait.clone(),
-        );
-        add(
-            into,
-            TASKS_LIVE,
-            "Tasks that have not ended, by state",
-            self.tasks_live.clone(),
-        );
-        add(
-            into,
-            ATTEMPTS_ENDED,
-            "Attempts that ended, by how",
-            self.attempts_ended.clone(),
-        );
-        add(
-            into,
-            ATTEMPT_DURATION,
-            "How long attempts ran",
-            self.attempt_duration.clone(),
-        );
-        add(
-            into,
-            AGENTS,
-            "Agents, by link and schedulability",
-            self.agents.clone(),
-        );
-        add(
-            into,
+            to,
             SESSIONS,
             "Streams that agents hold open",
-            self.sessions.clone(),
+            &self.sessions,
         );
-        add(
-            into,
-            COMMIT_DURATION,
-            "How long commits to the store took",
-            self.commit_duration.clone(),
-        );
-        add(
-            into,
-            COMMIT_RECORDS,
-            "Records in one commit",
-            self.commit_records.clone(),
-        );
-        add(
-            into,
-            WEBHOOKS,
-            "Deliveries of registries, by what became of them",
-            self.webhooks.clone(),
-        );
-        add(
-            into,
-            REGISTRY_RESOLVES,
-            "Tags resolved at registries",
-            self.resolves.clone(),
-        );
-        add(
-            into,
-            RELEASES,
-            "Moves of channels to a digest, by cause",
-            self.releases.clone(),
-        );
-        add(
-            into,
-            PUSHES,
-            "Pushes to the push gateway",
-            self.pushes.clone(),
-        );
-        add(
-            into,
-            PUSH_GROUPS,
-            "Groups that the push gateway holds for us",
-            self.push_groups.clone(),
-        );
-        add(
-            into,
-            TASK_SERIES_DROPPED,
-            "Series of tasks that were over a limit or contradicted others",
-            self.task_series_dropped.clone(),
-        );
-        let dropped = self.agent_samples.dropped.clone();
-        add(
-            into,
-            AGENT_SAMPLES_DROPPED,
-            "Figures of agents that were over a limit",
-            dropped,
-        );
-        into.register_collector(Box::new(Arc::clone(&self.agent_samples)));
-        registry
+        let help = "How long commits to the store took";
+        add(to, COMMIT_DURATION, help, &self.commit_duration);
+        let help = "Records in one commit";
+        add(to, COMMIT_RECORDS, help, &self.commit_records);
+        let help = "Figures of agents that were over a limit";
+        add(to, AGENT_SAMPLES_DROPPED, help, &self.agent_samples.dropped);
+    }
+
+    fn add_sides(&self, to: &mut Registry) {
+        let help = "Deliveries of registries, by what became of them";
+        add(to, WEBHOOKS, help, &self.webhooks);
+        let help = "Tags resolved at registries";
+        add(to, REGISTRY_RESOLVES, help, &self.resolves);
+        let help = "Moves of channels to a digest, by cause";
+        add(to, RELEASES, help, &self.releases);
+        add(to, PUSHES, "Pushes to the push gateway", &self.pushes);
+        let help = "Groups that the push gateway holds for us";
+        add(to, PUSH_GROUPS, help, &self.push_groups);
+        let help = "Series of tasks that were over a limit or contradicted others";
+        add(to, TASK_SERIES_DROPPED, help, &self.task_series_dropped);
     }
 
     /// One submission was stored.
@@ -419,8 +363,9 @@ impl Metrics {
 }
 
 /// Registers under the full name, which the encoder ends with `_total` by itself for counters.
-fn add(registry: &mut Registry, name: &str, help: &str, metric: impl Metric) {
-    registry.register(name.strip_suffix("_total").unwrap_or(name), help, metric);
+fn add<M: Metric + Clone>(to: &mut Registry, name: &str, help: &str, metric: &M) {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    to.register(name, help, metric.clone());
 }
 
 #[cfg(test)]
