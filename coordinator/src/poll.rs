@@ -283,10 +283,14 @@ impl Plan {
 
     async fn channels(&self) -> Vec<FollowedChannel> {
         let answer = tokio::time::timeout(CHANNELS_DEADLINE, self.sink.channels());
-        answer.await.unwrap_or_else(|_| {
-            tracing::warn!("channels could not be listed in time");
-            Vec::new()
-        })
+        match self.stop.run_until_cancelled(answer).await {
+            Some(Ok(channels)) => channels,
+            Some(Err(_)) => {
+                tracing::warn!("channels could not be listed in time");
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
     }
 
     /// A hint is the better reason: a release should say that it came by webhook.

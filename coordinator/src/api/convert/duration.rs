@@ -5,9 +5,15 @@ use muster_core::time::{Millis, Timestamp};
 /// `None` if it is negative, malformed or longer than a `u64` of milliseconds.
 pub(crate) fn millis_from_wire(wire: &prost_types::Duration) -> Option<Millis> {
     let seconds = u64::try_from(wire.seconds).ok()?;
-    let nanos = u64::try_from(wire.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    let nanos = u64::try_from(wire.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000)?;
     // Part of a millisecond counts as a whole one, so that nothing above zero becomes zero.
-    Some(Millis(seconds.checked_mul(1000)?.checked_add(nanos.div_ceil(1_000_000))?))
+    Some(Millis(
+        seconds
+            .checked_mul(1000)?
+            .checked_add(nanos.div_ceil(1_000_000))?,
+    ))
 }
 
 pub(crate) fn millis_to_wire(span: Millis) -> prost_types::Duration {
@@ -28,5 +34,9 @@ pub(crate) fn time_to_wire(at: Timestamp) -> prost_types::Timestamp {
 pub(crate) fn time_from_wire(wire: &prost_types::Timestamp) -> Timestamp {
     let seconds = u64::try_from(wire.seconds).unwrap_or(0);
     let nanos = u64::try_from(wire.nanos).unwrap_or(0);
-    Timestamp(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
+    Timestamp(
+        seconds
+            .saturating_mul(1000)
+            .saturating_add(nanos / 1_000_000),
+    )
 }

@@ -29,12 +29,17 @@ pub struct Violations(Vec<Violation>);
 
 impl Violations {
     pub fn add(&mut self, field: &str, problem: impl Into<String>) {
-        self.0.push(Violation { field: field.to_owned(), problem: problem.into() });
+        self.0.push(Violation {
+            field: field.to_owned(),
+            problem: problem.into(),
+        });
     }
 
     /// Keeps the value of a good result and the problem of a bad one.
     fn check<T, E: std::fmt::Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(field, error.to_string())).ok()
+        result
+            .map_err(|error| self.add(field, error.to_string()))
+            .ok()
     }
 
     #[must_use]
@@ -116,8 +121,18 @@ fn read_spec(wire: &pb::JobSpec, bad: &mut Violations) -> Option<Spec> {
         concurrency: read_concurrency(concurrency, bad),
     };
     check_priority(*priority, bad);
-    let queue_timeout = read_span("queue_timeout", queue_timeout.as_ref(), limits::RUN_TIMEOUT, bad);
-    let run_timeout = read_span("run_timeout", run_timeout.as_ref(), limits::RUN_TIMEOUT, bad);
+    let queue_timeout = read_span(
+        "queue_timeout",
+        queue_timeout.as_ref(),
+        limits::RUN_TIMEOUT,
+        bad,
+    );
+    let run_timeout = read_span(
+        "run_timeout",
+        run_timeout.as_ref(),
+        limits::RUN_TIMEOUT,
+        bad,
+    );
     let kill_grace = read_grace(kill_grace.as_ref(), bad);
     let success_codes = read_success_codes(success_codes, bad);
     let workdir = read_workdir(workdir, bad);
@@ -147,7 +162,10 @@ fn read_spec(wire: &pb::JobSpec, bad: &mut Violations) -> Option<Spec> {
 
 fn read_name(name: &str, image: &str, bad: &mut Violations) -> Option<JobName> {
     if !name.is_empty() {
-        return bad.check("name", JobName::parse(name).map_err(|error| quoted(name, &error)));
+        return bad.check(
+            "name",
+            JobName::parse(name).map_err(|error| quoted(name, &error)),
+        );
     }
     let repository = split_tag(image.split('@').next().unwrap_or(image)).0;
     let base = repository.rsplit('/').next().unwrap_or(repository);
@@ -157,7 +175,10 @@ fn read_name(name: &str, image: &str, bad: &mut Violations) -> Option<JobName> {
 
 fn read_pool(pool: &str, bad: &mut Violations) -> Option<PoolName> {
     let text = if pool.is_empty() { DEFAULT_POOL } else { pool };
-    bad.check("pool", PoolName::parse(text).map_err(|error| quoted(text, &error)))
+    bad.check(
+        "pool",
+        PoolName::parse(text).map_err(|error| quoted(text, &error)),
+    )
 }
 
 fn quoted(value: &str, error: &BadName) -> String {
@@ -186,15 +207,23 @@ fn read_image(image: &str, pin: i32, bad: &mut Violations) -> Option<ImageSource
         }
     };
     if image.is_empty() {
-        bad.add("image", "is empty; give a channel's name or a reference such as etl:1");
+        bad.add(
+            "image",
+            "is empty; give a channel's name or a reference such as etl:1",
+        );
         return None;
     }
     if !image.contains(['/', ':', '@']) {
-        let name = bad.check("image", ChannelName::parse(image).map_err(|e| quoted(image, &e)))?;
+        let name = bad.check(
+            "image",
+            ChannelName::parse(image).map_err(|e| quoted(image, &e)),
+        )?;
         return Some(ImageSource::Channel { name, pin });
     }
     bad.check("image", image.parse::<Reference>())?;
-    Some(ImageSource::Reference { text: image.to_owned() })
+    Some(ImageSource::Reference {
+        text: image.to_owned(),
+    })
 }
 
 fn read_pull(pull: i32, bad: &mut Violations) -> Option<Pull> {
@@ -202,7 +231,10 @@ fn read_pull(pull: i32, bad: &mut Violations) -> Option<Pull> {
         Ok(pb::PullPolicy::Unspecified | pb::PullPolicy::Missing) => Some(Pull::Missing),
         Ok(pb::PullPolicy::Never) => Some(Pull::Never),
         Err(_) => {
-            bad.add("pull", format!("{pull} is not a pull policy: missing or never"));
+            bad.add(
+                "pull",
+                format!("{pull} is not a pull policy: missing or never"),
+            );
             None
         }
     }
@@ -213,7 +245,10 @@ fn read_delivery(delivery: i32, bad: &mut Violations) -> Option<Delivery> {
         Ok(pb::Delivery::Unspecified | pb::Delivery::AtLeastOnce) => Some(Delivery::AtLeastOnce),
         Ok(pb::Delivery::AtMostOnce) => Some(Delivery::AtMostOnce),
         Err(_) => {
-            bad.add("delivery", format!("{delivery} is not at_least_once or at_most_once"));
+            bad.add(
+                "delivery",
+                format!("{delivery} is not at_least_once or at_most_once"),
+            );
             None
         }
     }
@@ -232,10 +267,19 @@ fn read_network(network: i32, bad: &mut Violations) -> Option<Network> {
 
 fn check_argv(entrypoint: Option<&[String]>, command: &[String], bad: &mut Violations) {
     if entrypoint.is_some_and(<[String]>::is_empty) {
-        bad.add("entrypoint.args", "is empty; leave the entrypoint out to use the image's own");
+        bad.add(
+            "entrypoint.args",
+            "is empty; leave the entrypoint out to use the image's own",
+        );
     }
-    if entrypoint.and_then(<[String]>::first).is_some_and(String::is_empty) {
-        bad.add("entrypoint.args[0]", "is empty; it names the program to run");
+    if entrypoint
+        .and_then(<[String]>::first)
+        .is_some_and(String::is_empty)
+    {
+        bad.add(
+            "entrypoint.args[0]",
+            "is empty; it names the program to run",
+        );
     }
     if entrypoint.is_none() && command.first().is_some_and(String::is_empty) {
         bad.add("command[0]", "is empty; it names the program to run");
@@ -243,10 +287,16 @@ fn check_argv(entrypoint: Option<&[String]>, command: &[String], bad: &mut Viola
     let all = || entrypoint.unwrap_or_default().iter().chain(command);
     let (count, bytes) = (all().count(), all().map(String::len).sum::<usize>());
     if count > limits::ARGS {
-        bad.add("command", format!("has {count} arguments; at most {}", limits::ARGS));
+        bad.add(
+            "command",
+            format!("has {count} arguments; at most {}", limits::ARGS),
+        );
     }
     if bytes > limits::ARGS_BYTES {
-        bad.add("command", format!("is {bytes} bytes long; at most {}", limits::ARGS_BYTES));
+        bad.add(
+            "command",
+            format!("is {bytes} bytes long; at most {}", limits::ARGS_BYTES),
+        );
     }
     if all().any(|argument| argument.contains('\0')) {
         bad.add("command", "has a NUL byte, which no argument can hold");
@@ -254,14 +304,23 @@ fn check_argv(entrypoint: Option<&[String]>, command: &[String], bad: &mut Viola
 }
 
 fn check_env(env: &BTreeMap<String, String>, bad: &mut Violations) {
-    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let bytes: usize = env
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 2)
+        .sum();
     if bytes > limits::ENV_BYTES {
-        bad.add("env", format!("is {bytes} bytes long; at most {}", limits::ENV_BYTES));
+        bad.add(
+            "env",
+            format!("is {bytes} bytes long; at most {}", limits::ENV_BYTES),
+        );
     }
     for (name, value) in env {
         let field = format!("env[{name:?}]");
         if name.is_empty() || name.contains(['=', '\0']) {
-            bad.add(&field, "is not a variable's name: not empty, without '=' and NUL");
+            bad.add(
+                &field,
+                "is not a variable's name: not empty, without '=' and NUL",
+            );
         } else if name.starts_with("MUSTER_") {
             bad.add(&field, "names beginning with MUSTER_ are set by muster");
         }
@@ -273,12 +332,18 @@ fn check_env(env: &BTreeMap<String, String>, bad: &mut Violations) {
 
 fn check_labels(field: &str, labels: &BTreeMap<String, String>, bad: &mut Violations) {
     if labels.len() > limits::LABELS {
-        bad.add(field, format!("has {} labels; at most {}", labels.len(), limits::LABELS));
+        bad.add(
+            field,
+            format!("has {} labels; at most {}", labels.len(), limits::LABELS),
+        );
     }
     for (name, value) in labels {
         let known = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
         if name.is_empty() || name.len() > limits::LABEL_VALUE || !name.chars().all(known) {
-            bad.add(&format!("{field}[{name:?}]"), "is not a label: letters, digits, . _ - /");
+            bad.add(
+                &format!("{field}[{name:?}]"),
+                "is not a label: letters, digits, . _ - /",
+            );
         }
         if value.len() > limits::LABEL_VALUE || value.chars().any(char::is_control) {
             let problem = format!("{value:?} is longer than 256 bytes or has control characters");
@@ -289,19 +354,38 @@ fn check_labels(field: &str, labels: &BTreeMap<String, String>, bad: &mut Violat
 
 fn read_resources(wire: Option<&pb::Resources>, bad: &mut Violations) -> Resources {
     let default = pb::Resources::default();
-    let pb::Resources { cpu_millis, memory_bytes, pids, gpus, custom } = wire.unwrap_or(&default);
+    let pb::Resources {
+        cpu_millis,
+        memory_bytes,
+        pids,
+        gpus,
+        custom,
+    } = wire.unwrap_or(&default);
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
     let memory = or(*memory_bytes, DEFAULT_MEMORY);
     if !(limits::MEMORY_MIN..=limits::MEMORY_MAX).contains(&memory) {
-        bad.add("resources.memory_bytes", format!("{memory} is not between 6 MiB and 64 TiB"));
+        bad.add(
+            "resources.memory_bytes",
+            format!("{memory} is not between 6 MiB and 64 TiB"),
+        );
     }
-    let cpu_millis = if *cpu_millis == 0 { DEFAULT_CPU_MILLIS } else { *cpu_millis };
+    let cpu_millis = if *cpu_millis == 0 {
+        DEFAULT_CPU_MILLIS
+    } else {
+        *cpu_millis
+    };
     if !(10..=limits::CPU_MILLIS).contains(&cpu_millis) {
-        bad.add("resources.cpu_millis", format!("{cpu_millis} is not between 10 and 1024000"));
+        bad.add(
+            "resources.cpu_millis",
+            format!("{cpu_millis} is not between 10 and 1024000"),
+        );
     }
     let pids = if *pids == 0 { DEFAULT_PIDS } else { *pids };
     if pids > limits::PIDS {
-        bad.add("resources.pids", format!("{pids} is more than {}", limits::PIDS));
+        bad.add(
+            "resources.pids",
+            format!("{pids} is more than {}", limits::PIDS),
+        );
     }
     if *gpus > 64 {
         bad.add("resources.gpus", format!("{gpus} is more than 64"));
@@ -309,32 +393,52 @@ fn read_resources(wire: Option<&pb::Resources>, bad: &mut Violations) -> Resourc
     for name in custom.keys() {
         bad.check(&format!("resources.custom[{name:?}]"), JobName::parse(name));
     }
-    Resources { cpu_millis, memory_bytes: memory, pids, gpus: *gpus, custom: custom.clone() }
+    Resources {
+        cpu_millis,
+        memory_bytes: memory,
+        pids,
+        gpus: *gpus,
+        custom: custom.clone(),
+    }
 }
 
 fn read_concurrency(wire: &[pb::ConcurrencyKey], bad: &mut Violations) -> BTreeMap<String, u32> {
     let mut keys = BTreeMap::new();
     if wire.len() > limits::CONCURRENCY_KEYS {
-        let problem = format!("has {} keys; at most {}", wire.len(), limits::CONCURRENCY_KEYS);
+        let problem = format!(
+            "has {} keys; at most {}",
+            wire.len(),
+            limits::CONCURRENCY_KEYS
+        );
         bad.add("concurrency", problem);
     }
     for (place, pb::ConcurrencyKey { key, limit }) in wire.iter().enumerate() {
         let field = format!("concurrency[{place}]");
         if key.is_empty() || key.len() > limits::KEY || key.chars().any(char::is_control) {
-            bad.add(&format!("{field}.key"), format!("{key:?} is not 1 to 200 printable bytes"));
+            bad.add(
+                &format!("{field}.key"),
+                format!("{key:?} is not 1 to 200 printable bytes"),
+            );
         }
         if *limit == 0 {
             bad.add(&format!("{field}.limit"), "is 0; no task could ever run");
         }
         if keys.insert(key.clone(), *limit).is_some() {
-            bad.add(&format!("{field}.key"), format!("{key:?} stands there twice"));
+            bad.add(
+                &format!("{field}.key"),
+                format!("{key:?} stands there twice"),
+            );
         }
     }
     keys
 }
 
 fn read_retry(wire: Option<&pb::RetryPolicy>, bad: &mut Violations) -> RetryPolicy {
-    let pb::RetryPolicy { user, infra, backoff } = wire.cloned().unwrap_or_default();
+    let pb::RetryPolicy {
+        user,
+        infra,
+        backoff,
+    } = wire.cloned().unwrap_or_default();
     let policy = RetryPolicy {
         user: user.unwrap_or(0),
         infra: infra.unwrap_or(DEFAULT_INFRA_RETRIES),
@@ -350,7 +454,13 @@ fn read_retry(wire: Option<&pb::RetryPolicy>, bad: &mut Violations) -> RetryPoli
 
 fn read_backoff(wire: Option<&pb::Backoff>, bad: &mut Violations) -> Backoff {
     let default = Backoff::default();
-    let Some(pb::Backoff { kind, initial, cap, no_jitter }) = wire else {
+    let Some(pb::Backoff {
+        kind,
+        initial,
+        cap,
+        no_jitter,
+    }) = wire
+    else {
         return default;
     };
     let kind = match pb::backoff::Kind::try_from(*kind) {
@@ -359,19 +469,35 @@ fn read_backoff(wire: Option<&pb::Backoff>, bad: &mut Violations) -> Backoff {
             BackoffKind::Exponential
         }
         Err(_) => {
-            bad.add("retry.backoff.kind", format!("{kind} is not fixed or exponential"));
+            bad.add(
+                "retry.backoff.kind",
+                format!("{kind} is not fixed or exponential"),
+            );
             default.kind
         }
     };
-    let initial = read_span("retry.backoff.initial", initial.as_ref(), limits::BACKOFF, bad);
+    let initial = read_span(
+        "retry.backoff.initial",
+        initial.as_ref(),
+        limits::BACKOFF,
+        bad,
+    );
     let cap = read_span("retry.backoff.cap", cap.as_ref(), limits::BACKOFF, bad);
     let initial = initial.unwrap_or(default.initial);
     // A longer first delay than the default cap is meant as written.
     let cap = cap.unwrap_or_else(|| default.cap.max(initial));
     if cap < initial {
-        bad.add("retry.backoff.cap", format!("{cap} is shorter than the initial delay {initial}"));
+        bad.add(
+            "retry.backoff.cap",
+            format!("{cap} is shorter than the initial delay {initial}"),
+        );
     }
-    Backoff { kind, initial, cap, jitter: !no_jitter }
+    Backoff {
+        kind,
+        initial,
+        cap,
+        jitter: !no_jitter,
+    }
 }
 
 /// A span above zero and up to `most`.
@@ -385,7 +511,10 @@ fn read_span(
     match millis_from_wire(wire) {
         Some(span) if span.0 > 0 && span <= most => Some(span),
         Some(_) | None => {
-            bad.add(field, format!("{} s is not between 1 ms and {most}", wire.seconds));
+            bad.add(
+                field,
+                format!("{} s is not between 1 ms and {most}", wire.seconds),
+            );
             None
         }
     }
@@ -399,7 +528,10 @@ fn read_grace(wire: Option<&prost_types::Duration>, bad: &mut Violations) -> Mil
     match millis_from_wire(wire) {
         Some(span) if span <= limits::GRACE => span,
         Some(_) | None => {
-            bad.add("kill_grace", format!("{} s is not between 0 and {}", wire.seconds, limits::GRACE));
+            bad.add(
+                "kill_grace",
+                format!("{} s is not between 0 and {}", wire.seconds, limits::GRACE),
+            );
             DEFAULT_GRACE
         }
     }
@@ -407,7 +539,10 @@ fn read_grace(wire: Option<&prost_types::Duration>, bad: &mut Violations) -> Mil
 
 fn check_priority(priority: i32, bad: &mut Violations) {
     if !(-limits::PRIORITY..=limits::PRIORITY).contains(&priority) {
-        bad.add("priority", format!("{priority} is not between -1000 and 1000"));
+        bad.add(
+            "priority",
+            format!("{priority} is not between -1000 and 1000"),
+        );
     }
 }
 
@@ -440,7 +575,10 @@ fn read_user(user: &str, bad: &mut Violations) -> Option<String> {
     }
     let known = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
     if user.len() > limits::KEY || !user.chars().all(known) || user.starts_with(['-', ':']) {
-        bad.add("user", format!("{user:?} is not a user such as 1000, 1000:1000 or etl"));
+        bad.add(
+            "user",
+            format!("{user:?} is not a user such as 1000, 1000:1000 or etl"),
+        );
     }
     Some(user.to_owned())
 }
@@ -470,8 +608,14 @@ pub fn spec_to_wire(spec: &Spec) -> pb::JobSpec {
         writable_root,
     } = spec;
     // What `held` names is the job's pinned image, which has its own place.
-    let Requirements { pool, labels: require, agent, resources, held: _, concurrency } =
-        requirements.as_ref();
+    let Requirements {
+        pool,
+        labels: require,
+        agent,
+        resources,
+        held: _,
+        concurrency,
+    } = requirements.as_ref();
     let (image, pin) = image_to_wire(image);
     pb::JobSpec {
         name: name.to_string(),
@@ -505,7 +649,10 @@ pub fn spec_to_wire(spec: &Spec) -> pb::JobSpec {
         .into(),
         concurrency: concurrency
             .iter()
-            .map(|(key, limit)| pb::ConcurrencyKey { key: key.clone(), limit: *limit })
+            .map(|(key, limit)| pb::ConcurrencyKey {
+                key: key.clone(),
+                limit: *limit,
+            })
             .collect(),
         network: match network {
             Network::Bridge => pb::Network::Bridge,
@@ -518,14 +665,26 @@ pub fn spec_to_wire(spec: &Spec) -> pb::JobSpec {
 
 fn image_to_wire(image: &ImageSource) -> (String, pb::Pin) {
     match image {
-        ImageSource::Channel { name, pin: Pin::Task } => (name.to_string(), pb::Pin::Task),
-        ImageSource::Channel { name, pin: Pin::Run } => (name.to_string(), pb::Pin::Run),
+        ImageSource::Channel {
+            name,
+            pin: Pin::Task,
+        } => (name.to_string(), pb::Pin::Task),
+        ImageSource::Channel {
+            name,
+            pin: Pin::Run,
+        } => (name.to_string(), pb::Pin::Run),
         ImageSource::Reference { text } => (text.clone(), pb::Pin::Unspecified),
     }
 }
 
 pub(crate) fn resources_to_wire(resources: &Resources) -> pb::Resources {
-    let Resources { cpu_millis, memory_bytes, pids, gpus, custom } = resources;
+    let Resources {
+        cpu_millis,
+        memory_bytes,
+        pids,
+        gpus,
+        custom,
+    } = resources;
     pb::Resources {
         cpu_millis: *cpu_millis,
         memory_bytes: *memory_bytes,
@@ -536,7 +695,17 @@ pub(crate) fn resources_to_wire(resources: &Resources) -> pb::Resources {
 }
 
 fn retry_to_wire(retry: &RetryPolicy) -> pb::RetryPolicy {
-    let RetryPolicy { user, infra, backoff: Backoff { kind, initial, cap, jitter } } = *retry;
+    let RetryPolicy {
+        user,
+        infra,
+        backoff:
+            Backoff {
+                kind,
+                initial,
+                cap,
+                jitter,
+            },
+    } = *retry;
     let kind = match kind {
         BackoffKind::Fixed => pb::backoff::Kind::Fixed,
         BackoffKind::Exponential => pb::backoff::Kind::Exponential,

@@ -151,6 +151,49 @@ pub(in crate::store) async fn attempts_keep_their_history(opener: &impl Opener) 
     );
 }
 
+/// What an attempt was is not forgotten when its task changes without it.
+pub(in crate::store) async fn a_waiting_task_can_end(opener: &impl Opener) {
+    let store = opener.open();
+    let job = job(1);
+    let failed = End::of(Outcome::Failed, EndReason::Exited);
+    let canceled = End::of(Outcome::Canceled, EndReason::CanceledByUser);
+    let not_before = Timestamp(60);
+    let pending = RowState::Pending {
+        not_before,
+        budget: Budget::User,
+    };
+    let ended = RowState::Ended {
+        end: canceled,
+        at: Timestamp(55),
+    };
+    for batch in [
+        vec![Record::JobSubmitted(job.clone())],
+        vec![
+            attempt_made(&job, 0, 1, Because::First),
+            row(&job, 0, 1, RowState::Assigned),
+        ],
+        vec![
+            attempt_ended(&job, 0, 1, failed.clone()),
+            row(&job, 0, 1, pending),
+        ],
+        vec![row(&job, 0, 1, ended.clone())],
+    ] {
+        store.commit(batch).await.unwrap();
+    }
+    let task = TaskId {
+        job: job.id,
+        index: 0,
+    };
+
+    assert_eq!(store.task(task).await.unwrap().unwrap().row.state, ended);
+    let attempts = store.list_attempts(task).await.unwrap();
+    let kept = attempts[0].ended.as_ref().unwrap();
+    assert_eq!(
+        (&kept.end, kept.usage, kept.at),
+        (&failed, samples::usage(), Timestamp(50))
+    );
+}
+
 /// More rows in one revision than a page may have, then one row each.
 async fn eight_commits(store: &impl Store, jobs: &[Arc<Job>; 2]) {
     let submitted = jobs.clone().map(Record::JobSubmitted);

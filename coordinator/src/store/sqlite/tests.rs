@@ -66,6 +66,11 @@ async fn attempts_keep_their_history() {
 }
 
 #[tokio::test]
+async fn a_waiting_task_can_end() {
+    conformance::tasks::a_waiting_task_can_end(&directory()).await;
+}
+
+#[tokio::test]
 async fn changes_miss_nothing() {
     conformance::tasks::changes_miss_nothing(&directory()).await;
 }

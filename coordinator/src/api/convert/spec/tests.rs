@@ -1,12 +1,18 @@
 use super::*;
 
 fn minimal() -> pb::JobSpec {
-    pb::JobSpec { image: "registry.example/acme/etl:main".into(), ..Default::default() }
+    pb::JobSpec {
+        image: "registry.example/acme/etl:main".into(),
+        ..Default::default()
+    }
 }
 
 fn problems(wire: &pb::JobSpec) -> Vec<String> {
     let found = spec_from_wire(wire).unwrap_err();
-    found.into_iter().map(|Violation { field, problem }| format!("{field}: {problem}")).collect()
+    found
+        .into_iter()
+        .map(|Violation { field, problem }| format!("{field}: {problem}"))
+        .collect()
 }
 
 #[test]
@@ -25,17 +31,25 @@ fn a_shown_spec_reads_back_as_the_same_spec() {
     let wire = pb::JobSpec {
         image: "analytics".into(),
         pin: pb::Pin::Run.into(),
-        entrypoint: Some(pb::Argv { args: vec!["python3".into()] }),
+        entrypoint: Some(pb::Argv {
+            args: vec!["python3".into()],
+        }),
         command: vec!["x.py".into(), "--day=1".into(), String::new()],
         env: [("A".to_owned(), "1".to_owned())].into(),
         require: [("disk".to_owned(), "ssd".to_owned())].into(),
         agent: "etl-1".into(),
         user: "1000:1000".into(),
         workdir: "/app".into(),
-        queue_timeout: Some(prost_types::Duration { seconds: 5, nanos: 500_000_000 }),
+        queue_timeout: Some(prost_types::Duration {
+            seconds: 5,
+            nanos: 500_000_000,
+        }),
         kill_grace: Some(prost_types::Duration::default()),
         success_codes: vec![3, 1, 3],
-        concurrency: vec![pb::ConcurrencyKey { key: "db".into(), limit: 2 }],
+        concurrency: vec![pb::ConcurrencyKey {
+            key: "db".into(),
+            limit: 2,
+        }],
         delivery: pb::Delivery::AtMostOnce.into(),
         network: pb::Network::None.into(),
         ..Default::default()
@@ -53,7 +67,10 @@ fn everything_that_is_wrong_is_named_at_once() {
         image: "Etl:1".into(),
         env: [("MUSTER_FENCE".to_owned(), "9".to_owned())].into(),
         entrypoint: Some(pb::Argv::default()),
-        resources: Some(pb::Resources { memory_bytes: 5, ..Default::default() }),
+        resources: Some(pb::Resources {
+            memory_bytes: 5,
+            ..Default::default()
+        }),
         priority: 5_000,
         success_codes: vec![256],
         ..Default::default()
@@ -68,24 +85,48 @@ fn everything_that_is_wrong_is_named_at_once() {
         "priority: 5000",
         "success_codes: 256",
     ] {
-        assert!(said.iter().any(|line| line.contains(part)), "{part} not in {said:#?}");
+        assert!(
+            said.iter().any(|line| line.contains(part)),
+            "{part} not in {said:#?}"
+        );
     }
 }
 
 #[test]
 fn a_key_that_stands_twice_is_refused() {
-    let key = pb::ConcurrencyKey { key: "db".into(), limit: 2 };
-    let wire = pb::JobSpec { concurrency: vec![key.clone(), key], ..minimal() };
-    assert_eq!(problems(&wire), [r#"concurrency[1].key: "db" stands there twice"#]);
+    let key = pb::ConcurrencyKey {
+        key: "db".into(),
+        limit: 2,
+    };
+    let wire = pb::JobSpec {
+        concurrency: vec![key.clone(), key],
+        ..minimal()
+    };
+    assert_eq!(
+        problems(&wire),
+        [r#"concurrency[1].key: "db" stands there twice"#]
+    );
 }
 
 #[test]
 fn an_unknown_enum_value_is_refused_and_not_taken_for_the_default() {
     for wire in [
-        pb::JobSpec { pin: 77, ..minimal() },
-        pb::JobSpec { pull: 77, ..minimal() },
-        pb::JobSpec { delivery: 77, ..minimal() },
-        pb::JobSpec { network: 77, ..minimal() },
+        pb::JobSpec {
+            pin: 77,
+            ..minimal()
+        },
+        pb::JobSpec {
+            pull: 77,
+            ..minimal()
+        },
+        pb::JobSpec {
+            delivery: 77,
+            ..minimal()
+        },
+        pb::JobSpec {
+            network: 77,
+            ..minimal()
+        },
     ] {
         assert!(problems(&wire)[0].contains("77"), "{wire:?}");
     }
@@ -95,10 +136,22 @@ fn an_unknown_enum_value_is_refused_and_not_taken_for_the_default() {
 fn bounds_of_time_are_kept() {
     let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     for wire in [
-        pb::JobSpec { run_timeout: span(0), ..minimal() },
-        pb::JobSpec { run_timeout: span(-5), ..minimal() },
-        pb::JobSpec { run_timeout: span(90 * 86_400), ..minimal() },
-        pb::JobSpec { kill_grace: span(7_200), ..minimal() },
+        pb::JobSpec {
+            run_timeout: span(0),
+            ..minimal()
+        },
+        pb::JobSpec {
+            run_timeout: span(-5),
+            ..minimal()
+        },
+        pb::JobSpec {
+            run_timeout: span(90 * 86_400),
+            ..minimal()
+        },
+        pb::JobSpec {
+            kill_grace: span(7_200),
+            ..minimal()
+        },
     ] {
         assert!(problems(&wire)[0].contains("is not between"), "{wire:?}");
     }

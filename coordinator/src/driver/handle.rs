@@ -1,0 +1,138 @@
+//! How the rest of the coordinator talks to the driver.
+
+use std::sync::Arc;
+
+use muster_core::effect::Answer;
+use muster_core::event::Event;
+use muster_core::fleet::Fleet;
+use muster_core::ids::{AgentId, SessionNo, Ticket};
+use muster_core::job::Job;
+use muster_core::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{ORDERS, Orders};
+
+/// Reads the fleet after a commit.
+pub(super) type Look = Box<dyn FnOnce(&Fleet, Timestamp) + Send>;
+/// An event that is complete once the driver has given it a ticket.
+type Request = Box<dyn FnOnce(Ticket) -> Event + Send>;
+
+pub(super) enum Input {
+    Tell(Event),
+    Ask {
+        event: Request,
+        answer: oneshot::Sender<Answer>,
+    },
+    Submit {
+        jobs: Vec<Arc<Job>>,
+        answer: oneshot::Sender<Answer>,
+    },
+    Attach {
+        agent: AgentId,
+        session: SessionNo,
+        orders: mpsc::Sender<Orders>,
+    },
+    Look(Look),
+}
+
+/// The driver has stopped, and with it the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator is stopping")]
+pub struct DriverGone;
+
+/// A way to the driver; cheap to clone. Every call waits while the driver's queue is full.
+#[derive(Debug, Clone)]
+pub struct DriverHandle(mpsc::Sender<Input>);
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Input")
+    }
+}
+
+impl DriverHandle {
+    pub(super) const fn new(sender: mpsc::Sender<Input>) -> Self {
+        Self(sender)
+    }
+
+    /// News that nobody waits for.
+    ///
+    /// # Errors
+    /// If the driver has stopped.
+    pub async fn tell(&self, event: Event) -> Result<(), DriverGone> {
+        self.0
+            .send(Input::Tell(event))
+            .await
+            .map_err(|_| DriverGone)
+    }
+
+    /// A request; the answer comes when everything about it is durable.
+    ///
+    /// # Errors
+    /// If the driver has stopped. Whether the request was carried out is then unknown.
+    pub async fn ask(
+        &self,
+        event: impl FnOnce(Ticket) -> Event + Send + 'static,
+    ) -> Result<Answer, DriverGone> {
+        let (answer, answered) = oneshot::channel();
+        let input = Input::Ask {
+            event: Box::new(event),
+            answer,
+        };
+        self.0.send(input).await.map_err(|_| DriverGone)?;
+        answered.await.map_err(|_| DriverGone)
+    }
+
+    /// Submits jobs; all of them are taken or none.
+    ///
+    /// # Errors
+    /// If the driver has stopped. Whether the jobs are stored is then unknown.
+    pub async fn submit(&self, jobs: Vec<Arc<Job>>) -> Result<Answer, DriverGone> {
+        let (answer, answered) = oneshot::channel();
+        self.0
+            .send(Input::Submit { jobs, answer })
+            .await
+            .map_err(|_| DriverGone)?;
+        answered.await.map_err(|_| DriverGone)
+    }
+
+    /// Looks at the fleet when what it shows is durable.
+    ///
+    /// # Errors
+    /// If the driver has stopped.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Fleet, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, DriverGone> {
+        let (found, seen) = oneshot::channel();
+        let look: Look = Box::new(move |fleet, now| {
+            // A caller that went away does not need it.
+            let _ = found.send(look(fleet, now));
+        });
+        self.0
+            .send(Input::Look(look))
+            .await
+            .map_err(|_| DriverGone)?;
+        seen.await.map_err(|_| DriverGone)
+    }
+
+    /// Opens the way for an agent's orders. It ends when a newer stream of the agent takes over, or
+    /// when the agent does not keep up.
+    ///
+    /// # Errors
+    /// If the driver has stopped.
+    pub(crate) async fn attach(
+        &self,
+        agent: AgentId,
+        session: SessionNo,
+    ) -> Result<mpsc::Receiver<Orders>, DriverGone> {
+        let (orders, received) = mpsc::channel(ORDERS);
+        let input = Input::Attach {
+            agent,
+            session,
+            orders,
+        };
+        self.0.send(input).await.map_err(|_| DriverGone)?;
+        Ok(received)
+    }
+}

@@ -1,0 +1,84 @@
+//! What is told to people and metrics after a commit. Nothing depends on its arrival.
+
+use std::time::Duration;
+
+use muster_core::effect::Notice;
+use muster_core::fleet::Fleet;
+
+use super::Clock;
+use crate::metrics::Metrics;
+use crate::metrics::pushgateway::{FinishedAttempt, PushGateway};
+
+/// Where notices go.
+#[derive(Debug, Clone)]
+pub struct Observers {
+    pub metrics: Metrics,
+    /// `None`: no push gateway is configured.
+    pub push_gateway: Option<PushGateway>,
+}
+
+impl Observers {
+    pub(super) fn committed(&self, took: Duration, records: usize) {
+        self.metrics.committed(took, records);
+    }
+
+    pub(super) fn notice(&self, fleet: &Fleet, notice: Notice) {
+        match notice {
+            Notice::JobChanged { .. } => {}
+            Notice::AttemptMade { attempt, waited } => {
+                self.metrics.assigned(waited);
+                tracing::debug!(
+                    job.id = %attempt.task.job, task.index = attempt.task.index,
+                    attempt.number = attempt.number.0, "attempt assigned"
+                );
+            }
+            Notice::AttemptEnded {
+                attempt,
+                job,
+                end,
+                usage,
+                metrics,
+            } => {
+                tracing::info!(
+                    job.id = %attempt.task.job, task.index = attempt.task.index,
+                    attempt.number = attempt.number.0, team = %job.team,
+                    outcome = end.outcome.as_str(), reason = end.reason.as_str(),
+                    duration_ms = usage.run.map(|span| span.0), "attempt ended"
+                );
+                let pool = job.spec.requirements.pool.as_str();
+                self.metrics
+                    .attempt_ended(job.team.as_str(), pool, &end, usage.run);
+                if let Some(gateway) = &self.push_gateway {
+                    gateway.finished(FinishedAttempt {
+                        team: job.team.clone(),
+                        job_name: job.spec.name.clone(),
+                        outcome: end.outcome,
+                        ended: Clock::new().now(),
+                        usage,
+                        metrics,
+                    });
+                }
+            }
+            Notice::TaskRetried { task, after } => {
+                tracing::info!(
+                    job.id = %task.job, task.index = task.index, attempt.number = after.0,
+                    "task is tried again"
+                );
+            }
+            Notice::JobEnded { job } => tracing::info!(job.id = %job, "job ended"),
+            Notice::AgentChanged { agent } => {
+                let known = fleet.agents().find(|known| known.id == agent);
+                let link = known.map(|known| known.link);
+                tracing::info!(agent.id = %agent, ?link, "agent changed");
+            }
+            Notice::Released { channel, release } => {
+                self.metrics.released(release.cause);
+                tracing::info!(
+                    team = %channel.team, channel = %channel.name, release = release.number,
+                    image.digest = %release.digest, cause = release.cause.as_str(),
+                    "channel moved"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Agents' streams: one for offers, reports and heartbeats, one for output.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use muster_core::event::Event;
+use muster_core::ids::{AgentId, SessionNo};
+use muster_proto::v1 as pb;
+use muster_proto::v1::session_service_server::SessionService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::api::convert::agents::held_from_wire;
+use crate::api::convert::session::{hello_from_wire, order_to_wire, report_from_wire};
+use crate::driver::{DriverGone, DriverHandle, Orders};
+use crate::metrics::{Metrics, Sample};
+use crate::store::Identity;
+
+mod log_upload;
+
+/// How long an agent may take for its first message.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// Silence of so many heartbeat intervals closes the stream.
+const SILENT_BEATS: u32 = 4;
+/// Messages on their way to one agent. The driver's own queue for it is the larger bound.
+const OUTBOX: usize = 16;
+/// Samples taken from one heartbeat.
+const SAMPLES: usize = 500;
+
+/// What the session service needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub identity: Identity,
+    /// How often agents say that they are alive. `MUSTER_COORDINATOR_HEARTBEAT`, default `10s`.
+    pub heartbeat: Duration,
+}
+
+/// The loads that agents told last. In memory only: a heartbeat never touches the disk.
+#[derive(Debug, Clone, Default)]
+pub struct Loads(Arc<Mutex<BTreeMap<AgentId, pb::HostLoad>>>);
+
+impl Loads {
+    /// What the agent told last, if it is online.
+    #[must_use]
+    pub fn of(&self, agent: &AgentId) -> Option<pb::HostLoad> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(agent)
+            .copied()
+    }
+
+    fn set(&self, agent: &AgentId, load: Option<pb::HostLoad>) {
+        let mut loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match load {
+            Some(load) => loads.insert(agent.clone(), load),
+            None => loads.remove(agent),
+        };
+    }
+}
+
+/// The service that agents dial.
+#[derive(Debug)]
+pub struct Sessions {
+    config: Config,
+    driver: DriverHandle,
+    logs: Arc<crate::logs::LogStore>,
+    loads: Loads,
+    metrics: Metrics,
+    stop: CancellationToken,
+    last_session: AtomicU64,
+}
+
+impl Sessions {
+    #[must_use]
+    pub fn new(
+        config: Config,
+        driver: DriverHandle,
+        logs: Arc<crate::logs::LogStore>,
+        loads: Loads,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            config,
+            driver,
+            logs,
+            loads,
+            metrics,
+            stop,
+            last_session: AtomicU64::new(0),
+        }
+    }
+
+    fn next_session(&self) -> SessionNo {
+        SessionNo(self.last_session.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A coordinator that is behind what the agent has seen must not give it orders.
+    fn check_term(&self, hello: &pb::Hello) -> Result<(), Status> {
+        let ours = self.config.identity.term.0;
+        if hello.term > ours {
+            tracing::error!(
+                agent.id = hello.agent,
+                term = ours,
+                seen = hello.term,
+                "agent has seen a later term; was the store restored from a backup?"
+            );
+            return Err(Status::failed_precondition(format!(
+                "agent {} has seen term {}, this coordinator is at {ours}: was its store restored \
+                 from a backup?",
+                hello.agent, hello.term
+            )));
+        }
+        Ok(())
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    type OpenStream = Answers<pb::CoordinatorMessage>;
+    type ShipLogsStream = Answers<pb::LogAck>;
+
+    async fn open(
+        &self,
+        request: Request<Streaming<pb::AgentMessage>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
+        let mut messages = request.into_inner();
+        let hello = first_message(&mut messages).await?;
+        self.check_term(&hello)?;
+        let session = self.next_session();
+        let hello = hello_from_wire(hello, session)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let agent = hello.agent.clone();
+        let orders = self
+            .driver
+            .attach(agent.clone(), session)
+            .await
+            .map_err(stopping)?;
+        self.driver
+            .tell(Event::AgentHello(hello))
+            .await
+            .map_err(stopping)?;
+        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let link = Link {
+            agent,
+            session,
+            config: self.config,
+            driver: self.driver.clone(),
+            loads: self.loads.clone(),
+            metrics: self.metrics.clone(),
+        };
+        tokio::spawn(link.run(messages, orders, outbox, self.stop.clone()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn ship_logs(
+        &self,
+        request: Request<Streaming<pb::LogChunk>>,
+    ) -> Result<Response<Self::ShipLogsStream>, Status> {
+        let chunks = request.into_inner();
+        let acks = log_upload::receive(self.logs.clone(), chunks, self.stop.clone());
+        Ok(Response::new(Box::pin(acks)))
+    }
+}
+
+fn stopping(error: DriverGone) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+async fn first_message(messages: &mut Streaming<pb::AgentMessage>) -> Result<pb::Hello, Status> {
+    let first = tokio::time::timeout(HELLO_DEADLINE, messages.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no Hello within 10 s"))??;
+    match first.and_then(|message| message.kind) {
+        Some(pb::agent_message::Kind::Hello(hello)) => Ok(hello),
+        Some(_) | None => Err(Status::invalid_argument("the first message must be Hello")),
+    }
+}
+
+/// One open stream.
+struct Link {
+    agent: AgentId,
+    session: SessionNo,
+    config: Config,
+    driver: DriverHandle,
+    loads: Loads,
+    metrics: Metrics,
+}
+
+impl Link {
+    async fn run(
+        self,
+        messages: Streaming<pb::AgentMessage>,
+        orders: mpsc::Receiver<Orders>,
+        outbox: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
+        stop: CancellationToken,
+    ) {
+        self.metrics.session_opened();
+        tracing::info!(agent.id = %self.agent, session = self.session.0, "agent connected");
+        let reader = self.read(messages);
+        let writer = self.write(orders, &outbox);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            why = reader => tracing::info!(agent.id = %self.agent, session = self.session.0, why, "agent disconnected"),
+            () = writer => tracing::info!(agent.id = %self.agent, session = self.session.0, "agent's stream was replaced or cut off"),
+        }
+        self.metrics.session_closed();
+        self.loads.set(&self.agent, None);
+        self.metrics.agent_gone(&self.agent);
+        let gone = Event::AgentGone {
+            agent: self.agent.clone(),
+            session: self.session,
+        };
+        // A driver that has stopped needs no news.
+        let _ = self.driver.tell(gone).await;
+    }
+
+    /// Hands on what the agent says, until it stops saying anything.
+    async fn read(&self, mut messages: Streaming<pb::AgentMessage>) -> &'static str {
+        let silence = self.config.heartbeat * SILENT_BEATS;
+        loop {
+            let message = match tokio::time::timeout(silence, messages.next()).await {
+                Err(_) => return "silent",
+                Ok(None) => return "closed",
+                Ok(Some(Err(_))) => return "broken",
+                Ok(Some(Ok(message))) => message,
+            };
+            if self.take(message).await.is_err() {
+                return "coordinator stops";
+            }
+        }
+    }
+
+    async fn take(&self, message: pb::AgentMessage) -> Result<(), DriverGone> {
+        match message.kind {
+            Some(pb::agent_message::Kind::Reports(pb::Reports { reports })) => {
+                for report in reports {
+                    match report_from_wire(report, &self.agent, self.session) {
+                        Ok(report) => self.driver.tell(Event::Reported(report)).await?,
+                        Err(error) => {
+                            tracing::warn!(agent.id = %self.agent, %error, "report can't be read");
+                        }
+                    }
+                }
+            }
+            Some(pb::agent_message::Kind::Heartbeat(beat)) => self.beat(beat).await?,
+            Some(pb::agent_message::Kind::Hello(_)) | None => {
+                tracing::warn!(agent.id = %self.agent, "message makes no sense here");
+            }
+        }
+        Ok(())
+    }
+
+    async fn beat(&self, beat: pb::Heartbeat) -> Result<(), DriverGone> {
+        let pb::Heartbeat {
+            load,
+            images,
+            samples,
+        } = beat;
+        self.loads.set(&self.agent, load);
+        let samples = samples
+            .into_iter()
+            .take(SAMPLES)
+            .map(sample_from_wire)
+            .collect();
+        self.metrics.agent_samples(&self.agent, samples);
+        let held = images.map(|images| held_from_wire(images.images));
+        let beat = Event::AgentBeat {
+            agent: self.agent.clone(),
+            session: self.session,
+            held,
+        };
+        self.driver.tell(beat).await
+    }
+
+    async fn write(
+        &self,
+        mut orders: mpsc::Receiver<Orders>,
+        outbox: &mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
+    ) {
+        let Identity { cluster, term } = self.config.identity;
+        let interval = prost_types::Duration::try_from(self.config.heartbeat).unwrap_or_default();
+        let welcome = pb::coordinator_message::Kind::Welcome(pb::Welcome {
+            cluster: cluster.to_string(),
+            term: term.0,
+            session: self.session.0,
+            heartbeat_interval: Some(interval),
+        });
+        let mut next = Some(welcome);
+        while let Some(kind) = next {
+            let message = pb::CoordinatorMessage { kind: Some(kind) };
+            if outbox.send(Ok(message)).await.is_err() {
+                return;
+            }
+            next = orders.recv().await.map(|orders| {
+                let orders = orders.into_iter().map(order_to_wire).collect();
+                pb::coordinator_message::Kind::Orders(pb::Orders {
+                    term: term.0,
+                    orders,
+                })
+            });
+        }
+    }
+}
+
+fn sample_from_wire(wire: pb::Sample) -> Sample {
+    let pb::Sample {
+        name,
+        labels,
+        value,
+    } = wire;
+    Sample {
+        name,
+        labels,
+        value,
+    }
+}
