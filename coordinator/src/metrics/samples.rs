@@ -79,8 +79,13 @@ impl Collector for AgentSamples {
         for (name, series) in self.families() {
             let help = "A figure of the agents, from their last heartbeats";
             let counter = name.strip_suffix("_total");
+            let is_part = ["_bucket", "_sum", "_count"]
+                .iter()
+                .any(|end| name.ends_with(end));
             let kind = match counter {
                 Some(_) => MetricType::Counter,
+                // The parts of a histogram come as figures of their own.
+                None if is_part => MetricType::Unknown,
                 None => MetricType::Gauge,
             };
             let shown = counter.unwrap_or(&name);

@@ -83,7 +83,11 @@ fn the_figures_of_agents_are_told_apart_and_forgotten_with_them() {
     metrics.agent_samples(&agent("etl-1"), vec![pulls(3.0)]);
     metrics.agent_samples(
         &agent("etl-2"),
-        vec![pulls(4.0), sample("muster_agent_places", None, 10.0)],
+        vec![
+            pulls(4.0),
+            sample("muster_agent_places", None, 10.0),
+            sample("muster_agent_pull_seconds_bucket", Some(("le", "1.0")), 3.0),
+        ],
     );
 
     let text = metrics.text();
@@ -93,6 +97,8 @@ fn the_figures_of_agents_are_told_apart_and_forgotten_with_them() {
         "muster_agent_pulls_total{agent=\"etl-2\",result=\"ok\"} 4.0",
         "# TYPE muster_agent_places gauge",
         "muster_agent_places{agent=\"etl-2\"} 10.0",
+        "# TYPE muster_agent_pull_seconds_bucket unknown",
+        "muster_agent_pull_seconds_bucket{agent=\"etl-2\",le=\"1.0\"} 3.0",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }
