@@ -296,9 +296,9 @@ impl Running {
             return first;
         }
         let (driver, grpc, http) = tokio::join!(driver, grpc, http);
-        driver_ended(driver)
-            .and(grpc_ended(grpc))
-            .and(http_ended(http))
+        driver_ended(driver)?;
+        grpc_ended(grpc)?;
+        http_ended(http)
     }
 }
 

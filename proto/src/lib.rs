@@ -7,9 +7,7 @@
     clippy::all,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    clippy::use_self,
     clippy::too_many_lines,
-    clippy::or_fun_call,
     rustdoc::all,
     unused_qualifications,
     reason = "generated code"

@@ -17,6 +17,7 @@ pub(super) type Look = Box<dyn FnOnce(&Fleet, Timestamp) + Send>;
 /// An event that is complete once the driver has given it a ticket.
 type Request = Box<dyn FnOnce(Ticket) -> Event + Send>;
 
+#[expect(clippy::large_enum_variant, reason = "events are most inputs")]
 pub(super) enum Input {
     Tell(Event),
     Ask {

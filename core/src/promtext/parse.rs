@@ -334,7 +334,7 @@ fn check_histogram(family: &Family) -> Result<(), Problem> {
             }
         }
     }
-    if sets.into_values().all(Distribution::is_whole) {
+    if sets.into_values().all(Distribution::into_whole) {
         Ok(())
     } else {
         Err(bad())
@@ -349,7 +349,7 @@ struct Distribution {
 }
 
 impl Distribution {
-    fn is_whole(mut self) -> bool {
+    fn into_whole(mut self) -> bool {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         let rising = self.buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
         let last = self.buckets.last().copied();

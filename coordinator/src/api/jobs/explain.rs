@@ -18,7 +18,7 @@ pub(super) async fn explain<S: Store>(
 ) -> Result<pb::Explanation, Status> {
     let job = row.job.id;
     // About a job with one task both are the same question.
-    let index = index.or((row.job.array == 1).then_some(0));
+    let index = index.or_else(|| (row.job.array == 1).then_some(0));
     let live = shared
         .driver
         .look(move |fleet, now| fleet.explain(now, job, index));

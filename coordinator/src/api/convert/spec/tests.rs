@@ -1,3 +1,6 @@
+use muster_core::time::Millis;
+use muster_proto::v1 as pb;
+
 use super::*;
 
 fn minimal() -> pb::JobSpec {
