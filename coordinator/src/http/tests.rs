@@ -301,3 +301,34 @@ async fn a_push_to_a_real_registry_moves_the_channel() {
     rig.stop.cancel();
     serving.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_script_in_the_documentation_works() {
+    if !contract::wanted("the_script_in_the_documentation_works") {
+        return;
+    }
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/webhooks.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, rest) = page.split_once("```sh\n#!/bin/sh\n").unwrap();
+    let script = rest.split_once("\n```").unwrap().0.to_owned();
+    let rig = Rig::new("generic: {secrets: [correct-horse-battery]}", false);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hook = format!("http://{}/webhook/generic", listener.local_addr().unwrap());
+    let serving = tokio::spawn(serve(listener, rig.router.clone(), rig.stop.clone()));
+
+    let run = move |secret: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script, "notify-muster", "reg.example/etl:latest"]);
+        command
+            .env("SECRET", secret)
+            .env("MUSTER_WEBHOOK_URL", &hook);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let answers = tokio::task::spawn_blocking(move || {
+        [run("correct-horse-battery"), run("some-other-secret")]
+    });
+
+    assert_eq!(answers.await.unwrap(), ["{\"hints\":1}", ""]);
+    rig.stop.cancel();
+    serving.await.unwrap().unwrap();
+}

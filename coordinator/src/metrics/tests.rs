@@ -146,3 +146,20 @@ fn a_label_with_quotes_cannot_break_out() {
     let line = "muster_agent_odd{agent=\"etl-1\",text=\"a\\\"} 1\\nb\\\\\"} 1.0";
     assert!(text.lines().any(|shown| shown == line), "{text}");
 }
+
+#[test]
+fn every_name_is_in_the_documentation() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/");
+    let read = |page| std::fs::read_to_string(format!("{docs}{page}")).unwrap();
+    let pages = read("telemetry.md") + &read("pushgateway.md");
+    let names = include_str!("../metrics.rs")
+        .lines()
+        .filter(|line| line.starts_with("pub const "))
+        .filter_map(|line| line.split('"').nth(1));
+    let mut count = 0;
+    for name in names {
+        assert!(pages.contains(&format!("`{name}`")), "{name}");
+        count += 1;
+    }
+    assert!(count > 20);
+}
