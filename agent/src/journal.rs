@@ -27,6 +27,7 @@ pub(crate) enum Entry {
         offer: Vec<u8>,
         /// The container's name, as it was when the attempt was accepted.
         container: String,
+        cluster: String,
         term: u64,
     },
     StartIntent(Intent),
@@ -157,6 +158,7 @@ async fn run_blocking<T: Send + 'static>(
 pub(crate) struct History {
     pub offer: pb::Offer,
     pub container: String,
+    pub cluster: String,
     pub term: u64,
     pub intent: Option<Intent>,
     pub started: Option<u64>,
@@ -213,12 +215,14 @@ fn apply(history: &mut Option<History>, entry: Entry) -> Option<()> {
     if let Entry::Accepted {
         offer,
         container,
+        cluster,
         term,
     } = entry
     {
         *history = Some(History {
             offer: pb::Offer::decode(offer.as_slice()).ok()?,
             container,
+            cluster,
             term,
             intent: None,
             started: None,

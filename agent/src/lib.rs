@@ -1,7 +1,225 @@
+//! The agent: runs attempts as containers on a worker host and reports how they end.
+//!
+//! It dials out and listens nowhere. Everything it must not forget is in its journals and in the
+//! engine; a restarted agent takes its containers up again, and stopping it leaves them running.
+
+use std::collections::BTreeSet;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{RwLock, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
 pub mod config;
-mod host;
-mod journal;
-mod metrics_file;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod runtime;
+
+mod attempt;
+mod engine_watch;
+mod host;
+mod images;
+mod journal;
+mod metrics;
+mod metrics_file;
+mod offer;
+mod outbox;
+mod output;
+mod session;
+mod ship;
+mod supervisor;
+mod terms;
+mod usage;
+mod wire;
+
+pub use config::Config;
+
+use attempt::{ATTEMPTS, Shared};
+use engine_watch::EngineWatch;
+use images::Images;
+use metrics::AgentMetrics;
+use outbox::Outbox;
+use output::Logs;
+use output::spool::Bounds;
+use runtime::docker::DockerRuntime;
+use runtime::{EngineError, EngineInfo, Runtime};
+use session::Session;
+use supervisor::Supervisor;
+use terms::SeenTerm;
+
+const LOCK: &str = "lock";
+/// Orders on their way to the supervisor.
+const ORDERS: usize = 256;
+const ENGINE_RETRY: Duration = Duration::from_secs(2);
+
+/// Why the agent can't run. Nothing that may pass is among it.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the container engine's address can't be used")]
+    Engine(#[source] EngineError),
+    #[error("the data directory {} can't be used", path.display())]
+    DataDir {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("another agent uses the data directory {}", path.display())]
+    Locked { path: PathBuf },
+    #[error("the metrics port can't be opened")]
+    Metrics { source: std::io::Error },
+}
+
+/// Runs the agent on the engine that `DOCKER_HOST` names, until `shutdown`. Containers stay.
+///
+/// # Errors
+/// See [`RunError`]. An engine or a coordinator that is away is waited for.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let runtime = DockerRuntime::connect().map_err(RunError::Engine)?;
+    run_with(runtime, config, shutdown).await
+}
+
+/// Runs the agent on any engine.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run_with<R: Runtime>(
+    runtime: R,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let config = with_absolute_paths(config)?;
+    let lock = open_data_dir(&config)?;
+    let term = SeenTerm::load(&config.data_dir).map_err(|source| RunError::DataDir {
+        path: config.data_dir.clone(),
+        source,
+    })?;
+    let metrics = Arc::new(AgentMetrics::new());
+    if let Some(address) = config.metrics_listen {
+        let serving = metrics::serve(Arc::clone(&metrics), address, shutdown.clone());
+        serving
+            .await
+            .map_err(|source| RunError::Metrics { source })?;
+    }
+    let Some(engine) = await_engine(&runtime, &shutdown).await else {
+        return Ok(());
+    };
+    tracing::info!(
+        agent.id = %config.name,
+        pool = %config.pool,
+        engine = engine.version,
+        places = config.places,
+        "agent starting"
+    );
+    let shared = Arc::new(share(runtime, config, engine, metrics));
+    serve(shared, term, shutdown).await;
+    drop(lock);
+    Ok(())
+}
+
+fn share<R: Runtime>(
+    runtime: R,
+    config: Config,
+    engine: EngineInfo,
+    metrics: Arc<AgentMetrics>,
+) -> Shared<R> {
+    Shared {
+        images: Images::new(runtime.clone(), config.pulls, Arc::clone(&metrics)),
+        starts: Semaphore::new(usize::try_from(config.starts).unwrap_or(1)),
+        boot_id: host::boot_id(),
+        outbox: Outbox::default(),
+        logs: Arc::new(Logs::default()),
+        log_bounds: Bounds::HOST,
+        watch: EngineWatch::new(),
+        networks: RwLock::new(BTreeSet::new()),
+        runtime,
+        config,
+        engine,
+        metrics,
+    }
+}
+
+/// Runs the parts until `shutdown`.
+async fn serve<R: Runtime>(shared: Arc<Shared<R>>, term: SeenTerm, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let listener = Arc::clone(&shared);
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        let runtime = listener.runtime.clone();
+        listener.watch.run(runtime, stop).await;
+    });
+    let mut supervisor = Supervisor::new(Arc::clone(&shared), shutdown.clone());
+    supervisor.take_up();
+    supervisor.look_for_orphans().await;
+    let (orders, inbox) = mpsc::channel(ORDERS);
+    let (links, link) = watch::channel(None);
+    tasks.spawn(supervisor.run(inbox));
+    tasks.spawn(ship::run(Arc::clone(&shared.logs), link, shutdown.clone()));
+    let session = Session {
+        shared,
+        supervisor: orders,
+        links,
+        term,
+        process: uuid::Uuid::now_v7().to_string(),
+    };
+    tasks.spawn(session.run(shutdown));
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// An engine that is still starting is waited for. `None`: the agent was stopped meanwhile.
+async fn await_engine<R: Runtime>(runtime: &R, shutdown: &CancellationToken) -> Option<EngineInfo> {
+    loop {
+        let asked = tokio::select! {
+            () = shutdown.cancelled() => return None,
+            asked = runtime.engine() => asked,
+        };
+        match asked {
+            Ok(engine) => return Some(engine),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "container engine unreachable");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(ENGINE_RETRY) => {}
+        }
+    }
+}
+
+/// The engine takes no relative path for what it mounts.
+fn with_absolute_paths(mut config: Config) -> Result<Config, RunError> {
+    match std::path::absolute(&config.data_dir) {
+        Ok(path) => {
+            config.data_dir = path;
+            Ok(config)
+        }
+        Err(source) => Err(RunError::DataDir {
+            path: config.data_dir,
+            source,
+        }),
+    }
+}
+
+/// Makes the data directory, closed to others, and holds it against a second agent.
+fn open_data_dir(config: &Config) -> Result<File, RunError> {
+    let path = &config.data_dir;
+    let open = || {
+        std::fs::create_dir_all(path.join(ATTEMPTS))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+        File::create(path.join(LOCK))
+    };
+    let file = open().map_err(|source| RunError::DataDir {
+        path: path.clone(),
+        source,
+    })?;
+    let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    match rustix::fs::flock(&file, lock) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(RunError::Locked { path: path.clone() }),
+    }
+}

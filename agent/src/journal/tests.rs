@@ -10,6 +10,7 @@ fn accepted() -> Entry {
     Entry::Accepted {
         offer: offer.encode_to_vec(),
         container: "mu-x".into(),
+        cluster: "c".into(),
         term: 7,
     }
 }

@@ -1,0 +1,149 @@
+//! What is asked of the engine for an attempt: name, labels, user and environment.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use muster_core::ids::{AttemptId, TeamName};
+
+use crate::config::Config;
+use crate::offer::Task;
+use crate::policy::is_root;
+use crate::runtime::{ImageFacts, NewContainer};
+
+/// Of an image that names no user, or root.
+const NOBODY: &str = "65532:65532";
+const METRICS_FILE: &str = "/run/muster/metrics.prom";
+
+/// `mu-<the first 8 of the cluster>-JOB.INDEX-ATTEMPT`. The name is what makes a second container
+/// for the same attempt impossible.
+pub(super) fn container_name(cluster: &str, id: AttemptId) -> String {
+    format!("mu-{}-{id}", short(cluster))
+}
+
+/// The team's own bridge.
+pub(super) fn network_name(cluster: &str, team: &TeamName) -> String {
+    format!("muster-{}-{team}", short(cluster))
+}
+
+fn short(cluster: &str) -> String {
+    cluster.chars().take(8).collect()
+}
+
+/// The labels by which an agent knows its own.
+pub(crate) fn own_labels(config: &Config) -> BTreeMap<String, String> {
+    BTreeMap::from([("muster.agent".to_owned(), config.name.to_string())])
+}
+
+/// What goes into the container's configuration besides the task itself.
+pub(super) struct Surroundings<'a> {
+    pub name: &'a str,
+    pub cluster: &'a str,
+    pub term: u64,
+    pub config: &'a Config,
+    pub image: &'a ImageFacts,
+    pub network: Option<String>,
+    pub traceparent: &'a str,
+    pub run_dir: PathBuf,
+    pub cgroup_parent: Option<String>,
+}
+
+pub(super) fn new_container(task: &Task, around: Surroundings<'_>) -> NewContainer {
+    NewContainer {
+        name: around.name.to_owned(),
+        image: around.image.id.clone(),
+        entrypoint: task.entrypoint.clone(),
+        command: task.command.clone(),
+        env: environment(task, &around),
+        labels: labels(task, &around),
+        workdir: task.workdir.clone(),
+        user: user(task, around.image),
+        cpu_millis: task.cpu_millis,
+        memory_bytes: task.memory_bytes,
+        pids: task.pids,
+        network: around.network,
+        writable_root: task.writable_root,
+        run_dir: around.run_dir,
+        cgroup_parent: around.cgroup_parent,
+    }
+}
+
+/// The task's own wish was checked against the policy; the image's was not.
+fn user(task: &Task, image: &ImageFacts) -> String {
+    match &task.user {
+        Some(user) => user.clone(),
+        None if image.user.is_empty() || is_root(&image.user) => NOBODY.to_owned(),
+        None => image.user.clone(),
+    }
+}
+
+fn labels(task: &Task, around: &Surroundings<'_>) -> BTreeMap<String, String> {
+    let mut labels = own_labels(around.config);
+    labels.extend(
+        [
+            ("muster.cluster", around.cluster.to_owned()),
+            ("muster.task", task.id.task.to_string()),
+            ("muster.attempt", task.id.number.to_string()),
+            ("muster.term", around.term.to_string()),
+            ("muster.job_name", task.job_name.clone()),
+            ("muster.team", task.team.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    labels
+}
+
+/// The task's variables, and over them the ones that muster sets.
+fn environment(task: &Task, around: &Surroundings<'_>) -> Vec<String> {
+    let mut all = BTreeMap::new();
+    let mut set = |name: &str, value: String| {
+        if !value.is_empty() {
+            all.insert(name.to_owned(), value);
+        }
+    };
+    // These a task may override: they are about where its own figures go.
+    let config = around.config;
+    set(
+        "PUSHGATEWAY_URL",
+        config.pushgateway_url.clone().unwrap_or_default(),
+    );
+    set(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        config.otlp_endpoint.clone().unwrap_or_default(),
+    );
+    set("TRACEPARENT", around.traceparent.to_owned());
+    for (name, value) in &task.env {
+        // An empty value is a value here.
+        all.insert(name.clone(), value.clone());
+    }
+    let task_id = task.id.task;
+    let number = task.id.number.to_string();
+    let release = match task.release {
+        0 => String::new(),
+        release => release.to_string(),
+    };
+    let own = [
+        ("MUSTER_JOB_ID", task_id.job.to_string()),
+        ("MUSTER_JOB_NAME", task.job_name.clone()),
+        ("MUSTER_TASK_ID", task_id.to_string()),
+        ("MUSTER_TASK_INDEX", task_id.index.to_string()),
+        ("MUSTER_TASK_COUNT", task.tasks.to_string()),
+        ("MUSTER_IDEMPOTENCY_KEY", task_id.to_string()),
+        ("MUSTER_ATTEMPT", number.clone()),
+        ("MUSTER_FENCE", number),
+        ("MUSTER_TEAM", task.team.to_string()),
+        ("MUSTER_POOL", config.pool.to_string()),
+        ("MUSTER_AGENT", config.name.to_string()),
+        ("MUSTER_CHANNEL", task.channel.clone()),
+        ("MUSTER_RELEASE", release),
+        ("MUSTER_IMAGE_DIGEST", task.image.digest().to_string()),
+        ("MUSTER_METRICS_FILE", METRICS_FILE.to_owned()),
+    ];
+    for (name, value) in own {
+        if !value.is_empty() {
+            all.insert(name.to_owned(), value);
+        }
+    }
+    all.into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}

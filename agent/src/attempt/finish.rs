@@ -1,0 +1,121 @@
+//! After the end: the report, until it is acknowledged; then nothing of the attempt stays.
+
+use std::sync::Arc;
+
+use muster_core::time::{Millis, Timestamp};
+use muster_proto::v1 as pb;
+use prost::Message as _;
+
+use super::{Ending, Life, RETRY, RETRY_MAX, RUN};
+use crate::host;
+use crate::journal::Entry;
+use crate::metrics_file;
+use crate::output::spool::LogFile;
+use crate::runtime::Runtime;
+use crate::usage::Measured;
+use crate::wire::{self, seq};
+
+impl<R: Runtime> Life<R> {
+    /// Reports the end and cleans up once the coordinator has everything.
+    pub(super) async fn finish(mut self, ending: Ending, log: Option<Arc<LogFile>>) {
+        let report = self.report(&ending).await;
+        tracing::info!(
+            outcome = ending.end.outcome.as_str(),
+            reason = ending.end.reason.as_str(),
+            "attempt ended"
+        );
+        let bytes = report.encode_to_vec();
+        if let Err(error) = self
+            .journal
+            .append_durably(Entry::Ended { report: bytes })
+            .await
+        {
+            // Docker remembers; the verdict would be the same.
+            tracing::warn!(%error, "end not journaled");
+        }
+        self.shared.outbox.put(self.task.id, report);
+        self.await_permission(log).await;
+    }
+
+    /// Waits until the end is acknowledged and the log is complete, then removes everything.
+    pub(super) async fn await_permission(mut self, log: Option<Arc<LogFile>>) {
+        let acknowledged = self.control.acknowledged.wait_for(|seq| *seq >= seq::ENDED);
+        if acknowledged.await.is_err() {
+            return; // the agent is stopping
+        }
+        if let Some(log) = log {
+            log.until_complete().await;
+        }
+        self.remove_everything().await;
+    }
+
+    async fn remove_everything(&self) {
+        let shared = &self.shared;
+        let mut pause = RETRY;
+        while let Err(error) = shared.runtime.remove(&self.name).await {
+            tracing::warn!(%error, "container not removed");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        shared.watch.forget(&self.name);
+        shared.logs.remove(self.task.id);
+        let (group, dir) = (self.group.clone(), self.dir.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            if let Some(group) = group {
+                group.remove();
+            }
+            std::fs::remove_dir_all(dir)
+        });
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "attempt's directory not removed"),
+            Err(error) => tracing::debug!(%error, "clean-up cut off"),
+        }
+    }
+
+    async fn report(&mut self, ending: &Ending) -> pb::Report {
+        let container = ending.container.as_ref();
+        let started = container.and_then(|found| found.started);
+        let ended = container
+            .and_then(|found| found.finished)
+            .unwrap_or_else(host::now);
+        let (group, run) = (self.group.clone(), self.dir.join(RUN));
+        let ran = started.is_some();
+        let read = tokio::task::spawn_blocking(move || {
+            let measured = group.filter(|_| ran).map(|group| group.read());
+            (measured, metrics_file::read(&run))
+        });
+        let (exact, file) = read.await.unwrap_or((None, Ok(None)));
+        let sampled = self.measured;
+        let measured = exact.map_or(sampled, |exact| Measured {
+            peak_memory_bytes: exact.peak_memory_bytes.or(sampled.peak_memory_bytes),
+            cpu_micros: exact.cpu_micros.or(sampled.cpu_micros),
+        });
+        let (metrics, metrics_problem) = match file {
+            Ok(bytes) => (bytes.unwrap_or_default(), String::new()),
+            Err(bad) => (Vec::new(), bad.to_string()),
+        };
+        let news = pb::report::News::Ended(pb::Ended {
+            end: Some(wire::from_end(&ending.end)),
+            started: started.map(wire::timestamp),
+            ended: Some(wire::timestamp(ended)),
+            usage: Some(self.usage(measured, started, ended)),
+            metrics: metrics.into(),
+            metrics_problem,
+        });
+        wire::report(self.task.id, seq::ENDED, news)
+    }
+
+    fn usage(&self, measured: Measured, started: Option<Timestamp>, ended: Timestamp) -> pb::Usage {
+        let run: Option<Millis> = started.map(|started| ended.since(started));
+        pb::Usage {
+            peak_memory_bytes: measured.peak_memory_bytes,
+            cpu_seconds: measured
+                .cpu_micros
+                .map(|micros| std::time::Duration::from_micros(micros).as_secs_f64()),
+            pull: self.pull.map(wire::duration),
+            start: self.start.map(wire::duration),
+            run: run.map(wire::duration),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! While the container runs: its output, its limit of time, orders to stop it, and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::time::Timestamp;
+use tokio::time::Instant;
+
+use super::{Ending, Life, RETRY, RETRY_MAX, StopOrder};
+use crate::host;
+use crate::journal::Entry;
+use crate::outcome::{EngineHistory, Evidence, Exit, Kill, KillReason, Restart, classify};
+use crate::output::spool::{LogFile, Spool};
+use crate::output::{self, Begin};
+use crate::plan::Seen;
+use crate::runtime::{Container, KillError, Runtime, Signal};
+
+/// A killed container that is still there after so long is killed again.
+const KILL_AGAIN: Duration = Duration::from_secs(30);
+/// The clock that counts a run also runs while the host sleeps; timers don't.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// How far stopping it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// TERM was sent; KILL follows then.
+    Term {
+        kill_at: Instant,
+    },
+    Kill {
+        again_at: Instant,
+    },
+}
+
+/// What happened next.
+enum Turn {
+    Gone(Option<Container>),
+    Stop(KillReason, bool),
+    Timer,
+    Sample,
+}
+
+impl<R: Runtime> Life<R> {
+    /// Follows a container that was started until it is gone, and says how it ended.
+    pub(super) async fn follow_through(
+        &mut self,
+        known: Option<Container>,
+        spool: Spool,
+        fresh: bool,
+    ) -> (Ending, Arc<LogFile>) {
+        let running = known
+            .as_ref()
+            .is_none_or(|container| matches!(container.seen, Seen::Running | Seen::Paused));
+        if let Some(started) = known.as_ref().and_then(|container| container.started) {
+            self.started = Some(started);
+        }
+        if running {
+            self.report_started();
+        } else {
+            self.exited.cancel();
+        }
+        let begin = if fresh { Begin::Fresh } else { Begin::Again };
+        let log = self.spawn_follower(spool, begin);
+        self.shared.metrics.running.inc();
+        let container = if running {
+            self.until_gone().await
+        } else {
+            known
+        };
+        self.shared.metrics.running.dec();
+        self.exited.cancel();
+        (self.classify(container).await, log)
+    }
+
+    fn spawn_follower(&self, spool: Spool, begin: Begin) -> Arc<LogFile> {
+        let log = spool.log();
+        let (runtime, name) = (self.shared.runtime.clone(), self.name.clone());
+        tokio::spawn(output::follow(
+            runtime,
+            name,
+            spool,
+            begin,
+            self.exited.clone(),
+        ));
+        log
+    }
+
+    /// Reads what is left of the output of a container that doesn't run.
+    pub(super) fn close_log(&self, spool: Spool, there: bool) -> Arc<LogFile> {
+        self.exited.cancel();
+        let begin = if there { Begin::Again } else { Begin::Gone };
+        self.spawn_follower(spool, begin)
+    }
+
+    async fn until_gone(&mut self) -> Option<Container> {
+        let shared = Arc::clone(&self.shared);
+        let name = self.name.clone();
+        let mut gone = std::pin::pin!(until_gone(&shared.runtime, &name));
+        let mut stop = self.control.stop.clone();
+        let mut stopping = Stopping::No;
+        let mut hard = false;
+        let sampled = self.group.as_ref().is_none_or(|group| !group.exists());
+        loop {
+            let timer = self.next_timer(stopping);
+            let ordered = async {
+                // After TERM only an order to KILL at once is news.
+                let news = |order: &Option<StopOrder>| {
+                    order.is_some_and(|order| !hard && (stopping == Stopping::No || order.now))
+                };
+                let order = stop.wait_for(news).await.map(|order| *order);
+                match order {
+                    Ok(Some(order)) => order,
+                    Ok(None) | Err(_) => std::future::pending().await,
+                }
+            };
+            let turn = tokio::select! {
+                biased;
+                container = &mut gone => Turn::Gone(container),
+                order = ordered => Turn::Stop(order.reason, order.now),
+                () = tokio::time::sleep_until(timer) => Turn::Timer,
+                () = tokio::time::sleep(SAMPLE), if sampled => Turn::Sample,
+            };
+            match turn {
+                Turn::Gone(container) => return container,
+                Turn::Stop(reason, now) => {
+                    hard |= now;
+                    stopping = self.stop(reason, now).await;
+                }
+                Turn::Timer => stopping = self.on_timer(stopping).await,
+                Turn::Sample => {
+                    if let Ok(stats) = shared.runtime.stats(&name).await {
+                        self.measured.sample(stats);
+                    }
+                }
+            }
+        }
+    }
+
+    /// When there is something to do if nothing happens.
+    fn next_timer(&self, stopping: Stopping) -> Instant {
+        match stopping {
+            Stopping::Term { kill_at } => kill_at,
+            Stopping::Kill { again_at } => again_at,
+            Stopping::No => Instant::now() + self.time_left().min(CLOCK_LOOK),
+        }
+    }
+
+    /// Of the run's limit, by the clock that also runs while the host sleeps.
+    fn time_left(&self) -> Duration {
+        let limit = Duration::from(self.task.run_timeout);
+        let used = match &self.intent {
+            Some(intent) if intent.boot_id == self.shared.boot_id => {
+                host::boot_clock().saturating_sub(intent.boot_clock)
+            }
+            // The clock began anew with the host, and so did the container.
+            Some(_) | None => 0,
+        };
+        limit.saturating_sub(Duration::from_millis(used))
+    }
+
+    async fn on_timer(&mut self, stopping: Stopping) -> Stopping {
+        match stopping {
+            Stopping::No if self.time_left().is_zero() => {
+                self.stop(KillReason::RunTimeout, false).await
+            }
+            Stopping::No => Stopping::No,
+            Stopping::Term { .. } | Stopping::Kill { .. } => {
+                let reason = self.kills.last().map(|kill| kill.reason);
+                self.signal(Signal::Kill, reason.unwrap_or(KillReason::Canceled))
+                    .await;
+                Stopping::Kill {
+                    again_at: Instant::now() + KILL_AGAIN,
+                }
+            }
+        }
+    }
+
+    async fn stop(&mut self, reason: KillReason, now: bool) -> Stopping {
+        tracing::info!(?reason, now, "stopping attempt");
+        if now || self.task.kill_grace.0 == 0 {
+            self.signal(Signal::Kill, reason).await;
+            return Stopping::Kill {
+                again_at: Instant::now() + KILL_AGAIN,
+            };
+        }
+        self.signal(Signal::Term, reason).await;
+        Stopping::Term {
+            kill_at: Instant::now() + Duration::from(self.task.kill_grace),
+        }
+    }
+
+    /// Writes the signal down, then sends it.
+    async fn signal(&mut self, signal: Signal, reason: KillReason) {
+        let kill = Kill {
+            at: host::now().0,
+            signal: signal.number(),
+            reason,
+        };
+        if let Err(error) = self.journal.append(&Entry::Kill(kill)) {
+            tracing::warn!(%error, "signal not journaled");
+        }
+        self.kills.push(kill);
+        match self.shared.runtime.kill(&self.name, signal).await {
+            // The wait will say so too.
+            Ok(()) | Err(KillError::NotRunning) => {}
+            Err(KillError::Engine(error)) => tracing::warn!(%error, "signal not sent"),
+        }
+    }
+
+    /// The verdict, with everything it rests on.
+    pub(super) async fn classify(&mut self, container: Option<Container>) -> Ending {
+        let Some(found) = container else {
+            let end = muster_core::outcome::End::of(
+                muster_core::outcome::Outcome::Lost,
+                muster_core::outcome::EndReason::ContainerGone,
+            );
+            return Ending {
+                end,
+                container: None,
+            };
+        };
+        let foreign_kill = if self.kills.is_empty() && found.started.is_some() {
+            self.shared.watch.foreign_kill(&self.name).await
+        } else {
+            None
+        };
+        let engine = self.engine_history().await;
+        let end = classify(&Evidence {
+            exit: Exit {
+                started: found.started,
+                finished: found.finished,
+                code: found.exit_code,
+                oom_killed: found.oom_killed,
+                error: found.error.clone(),
+            },
+            kills: &self.kills,
+            foreign_kill,
+            engine,
+            success_codes: &self.task.success_codes,
+        });
+        Ending {
+            end,
+            container: Some(found),
+        }
+    }
+
+    async fn engine_history(&self) -> EngineHistory {
+        let live_restore = self.shared.engine.live_restore;
+        let Some(intent) = &self.intent else {
+            return EngineHistory {
+                live_restore,
+                ..EngineHistory::default()
+            };
+        };
+        let now = self.shared.runtime.daemon_started().await;
+        let restarted = match (intent.engine_started, now) {
+            (Some(before), Some(now)) => before != now.0,
+            // It can't be told: the watch would have noticed.
+            (None, _) | (_, None) => false,
+        };
+        // An agent that was away too knows of no contact after its intent.
+        let last_contact = self.shared.watch.last_break().max(Timestamp(intent.at));
+        EngineHistory {
+            live_restore,
+            rebooted: intent.boot_id != self.shared.boot_id,
+            restart: restarted.then_some(Restart {
+                last_contact,
+                started: now,
+            }),
+        }
+    }
+}
+
+/// Returns when the container doesn't run any more; `None`: somebody removed it. Outlasts errors of
+/// the engine.
+async fn until_gone<R: Runtime>(runtime: &R, name: &str) -> Option<Container> {
+    let mut pause = RETRY;
+    loop {
+        if let Err(error) = runtime.wait(name).await {
+            tracing::debug!(%error, "waiting for a container was interrupted");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        match runtime.inspect(name).await {
+            Ok(None) => return None,
+            Ok(Some(container)) => match container.seen {
+                Seen::Running => {}
+                Seen::Paused => tokio::time::sleep(RETRY_MAX).await,
+                Seen::Exited
+                | Seen::StartFailed
+                | Seen::Created
+                | Seen::Dead
+                | Seen::Removing
+                | Seen::Nothing => return Some(container),
+            },
+            Err(error) => tracing::debug!(%error, "container can't be inspected"),
+        }
+    }
+}

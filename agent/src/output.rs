@@ -1,0 +1,189 @@
+//! Reads a container's output from the engine's log into the attempt's spool, from its start until
+//! after its end. Never holds the task up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::{EngineError, LogsFrom, Output, Runtime};
+
+pub(crate) mod spool;
+
+use spool::Spool;
+
+/// After the end, how long following may still bring something.
+const DRAIN: Duration = Duration::from_secs(2);
+/// For reading the log once more after the end.
+const REREAD: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(500);
+const REREADS: u32 = 3;
+/// Pieces written to the spool at once, if they are there.
+const BATCH: usize = 256;
+
+/// How the container stands when reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// It was started just now.
+    Fresh,
+    /// Some of its output may be in the spool already.
+    Again,
+    /// It is gone; there is nothing to read.
+    Gone,
+}
+
+/// Reads until `exited` fires and everything is in the spool, then closes the spool.
+pub(crate) async fn follow<R: Runtime>(
+    runtime: R,
+    container: String,
+    mut spool: Spool,
+    begin: Begin,
+    exited: CancellationToken,
+) {
+    let mut doubtful = false;
+    match begin {
+        Begin::Gone => {
+            spool.note("the end of the output is missing here: the container was removed\n");
+            spool.finish().await;
+            return;
+        }
+        Begin::Again => spool.skip_known(),
+        Begin::Fresh => {}
+    }
+    while !exited.is_cancelled() {
+        let pieces = runtime.logs(&container, from(&spool, true));
+        match copy(pieces, &mut spool, &exited).await {
+            Ok(()) => exited.cancelled().await,
+            Err(error) => {
+                doubtful = !exited.is_cancelled();
+                tracing::debug!(%error, "reading output was interrupted");
+                tokio::select! {
+                    () = exited.cancelled() => {}
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+                spool.skip_known();
+            }
+        }
+    }
+    // Following can lose a last line without an end; reading again after the end does not.
+    if !reread(&runtime, &container, &mut spool).await {
+        doubtful = true;
+    }
+    if doubtful {
+        spool.note("output may be missing here: the connection to the engine was interrupted\n");
+    }
+    spool.finish().await;
+}
+
+fn from(spool: &Spool, follow: bool) -> LogsFrom {
+    LogsFrom {
+        follow,
+        since: spool.resume_second(),
+    }
+}
+
+/// Copies until the stream ends; once `exited` has fired only for a while longer.
+async fn copy(
+    pieces: impl Stream<Item = Result<Output, EngineError>> + Unpin,
+    spool: &mut Spool,
+    exited: &CancellationToken,
+) -> Result<(), EngineError> {
+    let mut batches = pieces.ready_chunks(BATCH);
+    let late = async {
+        exited.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let mut late = std::pin::pin!(late);
+    loop {
+        let batch = tokio::select! {
+            biased;
+            batch = batches.next() => batch,
+            () = &mut late => return Ok(()),
+        };
+        let Some(batch) = batch else {
+            return Ok(());
+        };
+        let mut whole = Vec::with_capacity(batch.len());
+        let mut failure = None;
+        for piece in batch {
+            match piece {
+                Ok(piece) => whole.push(piece),
+                Err(error) => failure = Some(error),
+            }
+        }
+        spool.write(&whole).await;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+    }
+}
+
+/// Reads what the engine has once more and adds what isn't in the spool. False: it could not.
+async fn reread<R: Runtime>(runtime: &R, container: &str, spool: &mut Spool) -> bool {
+    for _ in 0..REREADS {
+        spool.skip_known();
+        let pieces = runtime.logs(container, from(spool, false));
+        let never = CancellationToken::new();
+        let all = copy(pieces, spool, &never);
+        match tokio::time::timeout(REREAD, all).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(EngineError::Refused { status: 404, .. })) => return false,
+            Ok(Err(error)) => tracing::debug!(%error, "re-reading output failed"),
+            Err(_) => tracing::debug!("re-reading output takes too long"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    false
+}
+
+/// The logs of all attempts on this host, for whoever ships them.
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
+    files: std::sync::Mutex<
+        std::collections::BTreeMap<muster_core::ids::AttemptId, Arc<spool::LogFile>>,
+    >,
+    changed: tokio::sync::Notify,
+}
+
+impl Logs {
+    pub(crate) fn add(&self, file: Arc<spool::LogFile>) {
+        self.lock().insert(file.attempt(), file);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn remove(&self, attempt: muster_core::ids::AttemptId) {
+        self.lock().remove(&attempt);
+    }
+
+    pub(crate) fn files(&self) -> Vec<Arc<spool::LogFile>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Bytes on disk, and of those the ones that the coordinator doesn't have.
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        let files = self.lock();
+        let each = files.values().map(|file| (file.written(), file.unsent()));
+        each.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    pub(crate) fn touch(&self) {
+        self.changed.notify_one();
+    }
+
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<
+        '_,
+        std::collections::BTreeMap<muster_core::ids::AttemptId, Arc<spool::LogFile>>,
+    > {
+        self.files.lock().expect("no holder of the lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests;

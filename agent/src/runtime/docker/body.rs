@@ -1,0 +1,96 @@
+//! What the engine is asked for: the one place where a container's configuration is made.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+
+use crate::runtime::NewContainer;
+
+/// Where the task finds the directory it shares with the agent.
+const RUN_DIR: &str = "/run/muster";
+const TMP: &str = "rw,noexec,nosuid,nodev,size=64m,mode=1777";
+const OPEN_FILES: i64 = 1024;
+
+/// The body of a create request.
+pub(super) fn container(new: &NewContainer) -> ContainerCreateBody {
+    let NewContainer {
+        name: _, // travels in the URL
+        image,
+        entrypoint,
+        command,
+        env,
+        labels,
+        workdir,
+        user,
+        network,
+        cpu_millis: _,
+        memory_bytes: _,
+        pids: _,
+        writable_root: _,
+        run_dir: _,
+        cgroup_parent: _,
+    } = new;
+    ContainerCreateBody {
+        image: Some(image.clone()),
+        entrypoint: entrypoint.clone(),
+        cmd: (!command.is_empty()).then(|| command.clone()),
+        env: Some(env.clone()),
+        labels: Some(labels.clone().into_iter().collect()),
+        working_dir: workdir.clone(),
+        user: Some(user.clone()),
+        network_disabled: Some(network.is_none()),
+        host_config: Some(host(new)),
+        ..Default::default()
+    }
+}
+
+/// The typed allow-list. What is not named here is the engine's default, and the defaults are the
+/// closed ones: no devices, no host namespaces, no privileges, no other mounts.
+fn host(new: &NewContainer) -> HostConfig {
+    let memory = i64::try_from(new.memory_bytes).unwrap_or(i64::MAX);
+    HostConfig {
+        memory: Some(memory),
+        // Equal to the memory: no swap.
+        memory_swap: Some(memory),
+        nano_cpus: Some(i64::from(new.cpu_millis) * 1_000_000),
+        pids_limit: Some(i64::from(new.pids)),
+        cgroup_parent: new.cgroup_parent.clone(),
+        init: Some(true),
+        ulimits: Some(vec![ResourcesUlimits {
+            name: Some("nofile".to_owned()),
+            soft: Some(OPEN_FILES),
+            hard: Some(OPEN_FILES),
+        }]),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        privileged: Some(false),
+        readonly_rootfs: Some(!new.writable_root),
+        tmpfs: Some(HashMap::from([("/tmp".to_owned(), TMP.to_owned())])),
+        mounts: Some(vec![Mount {
+            target: Some(RUN_DIR.to_owned()),
+            source: Some(new.run_dir.to_string_lossy().into_owned()),
+            typ: Some(MountType::BIND),
+            read_only: Some(false),
+            ..Default::default()
+        }]),
+        network_mode: Some(new.network.clone().unwrap_or_else(|| "none".to_owned())),
+        ipc_mode: Some("private".to_owned()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        // The exit code and the log would go with the container.
+        auto_remove: Some(false),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("local".to_owned()),
+            config: Some(HashMap::from([
+                ("max-size".to_owned(), "10m".to_owned()),
+                ("max-file".to_owned(), "3".to_owned()),
+            ])),
+        }),
+        ..Default::default()
+    }
+}

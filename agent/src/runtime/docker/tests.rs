@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+
+use bollard::container::LogOutput;
+use bollard::models::{ContainerInspectResponse, HostConfig};
+use muster_core::logframe::LogStream;
+
+use super::{body, read};
+use crate::plan::Seen;
+use crate::runtime::NewContainer;
+
+fn new() -> NewContainer {
+    NewContainer {
+        name: "mu-x".into(),
+        image: "sha256:1".into(),
+        entrypoint: None,
+        command: vec!["--rm".into(), "$(id)".into()],
+        env: vec!["A=b".into()],
+        labels: BTreeMap::new(),
+        workdir: None,
+        user: "65532".into(),
+        cpu_millis: 1500,
+        memory_bytes: 64 << 20,
+        pids: 256,
+        network: None,
+        writable_root: false,
+        run_dir: "/data/run".into(),
+        cgroup_parent: Some("/muster/x".into()),
+    }
+}
+
+/// Every field of the host configuration that is not the engine's default, by name.
+fn set_fields(host: &HostConfig) -> BTreeMap<String, serde_json::Value> {
+    let value = serde_json::to_value(host).unwrap();
+    let fields = value.as_object().unwrap().clone();
+    fields.into_iter().filter(|(_, v)| !v.is_null()).collect()
+}
+
+#[test]
+fn the_host_configuration_is_the_allow_list_and_nothing_else() {
+    let body = body::container(&new());
+    let fields = set_fields(body.host_config.as_ref().unwrap());
+    let wanted = serde_json::json!({
+        "Memory": 64 << 20,
+        "MemorySwap": 64 << 20,
+        "NanoCpus": 1_500_000_000_i64,
+        "PidsLimit": 256,
+        "CgroupParent": "/muster/x",
+        "Init": true,
+        "Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 1024}],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Privileged": false,
+        "ReadonlyRootfs": true,
+        "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777"},
+        "Mounts": [{"Target": "/run/muster", "Source": "/data/run", "Type": "bind", "ReadOnly": false}],
+        "NetworkMode": "none",
+        "IpcMode": "private",
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": false,
+        "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}},
+    });
+    let wanted: BTreeMap<_, _> = wanted.as_object().unwrap().clone().into_iter().collect();
+    assert_eq!(fields, wanted);
+    // Arguments are never joined, split or interpreted.
+    assert_eq!(body.cmd.unwrap(), ["--rm", "$(id)"]);
+    assert_eq!(body.network_disabled, Some(true));
+}
+
+#[test]
+fn a_container_that_never_started_is_told_from_one_that_could_not() {
+    let read = |state: serde_json::Value| {
+        let found: ContainerInspectResponse =
+            serde_json::from_value(serde_json::json!({ "State": state })).unwrap();
+        read::container(found)
+    };
+    let zero = "0001-01-01T00:00:00Z";
+    let created = read(serde_json::json!({
+        "Status": "created", "ExitCode": 0, "Error": "", "StartedAt": zero, "FinishedAt": zero,
+    }));
+    assert_eq!((created.seen, created.started), (Seen::Created, None));
+    let failed = read(serde_json::json!({
+        "Status": "created", "ExitCode": 127, "Error": "no such file", "StartedAt": zero,
+    }));
+    assert_eq!((failed.seen, failed.exit_code), (Seen::StartFailed, 127));
+    let exited = read(serde_json::json!({
+        "Status": "exited", "ExitCode": 3, "OOMKilled": true,
+        "StartedAt": "2026-11-21T03:00:00.5Z", "FinishedAt": "2026-11-21T03:00:01.123456789Z",
+    }));
+    assert_eq!(
+        (exited.seen, exited.exit_code, exited.oom_killed),
+        (Seen::Exited, 3, true)
+    );
+    assert_eq!(exited.finished.unwrap().0 - exited.started.unwrap().0, 623);
+    assert_eq!(read(serde_json::json!({"Status": "dead"})).seen, Seen::Dead);
+}
+
+#[test]
+fn the_time_is_split_off_a_piece_of_output() {
+    let piece = LogOutput::StdErr {
+        message: "2026-11-21T03:00:00.000001999Z a b\n".into(),
+    };
+    let output = read::output(piece);
+    assert_eq!(output.stream, LogStream::Stderr);
+    assert_eq!(output.at_micros % 1_000_000, 1);
+    assert_eq!(&output.data[..], b"a b\n");
+
+    let bare = LogOutput::StdOut {
+        message: "no time here".into(),
+    };
+    assert_eq!(&read::output(bare).data[..], b"no time here");
+}

@@ -1,0 +1,324 @@
+//! The agent's stream to its coordinator: hello, orders in, reports and heartbeats out, and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_proto::v1 as pb;
+use muster_proto::v1::agent_message::Kind as Up;
+use muster_proto::v1::coordinator_message::Kind as Down;
+use muster_proto::v1::session_service_client::SessionServiceClient;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::attempt::Shared;
+use crate::host;
+use crate::runtime::Runtime;
+use crate::ship::Link;
+use crate::supervisor::Message;
+use crate::terms::{SeenTerm, StaleTerm};
+use crate::wire;
+
+const CONNECT: Duration = Duration::from_secs(5);
+const WELCOME: Duration = Duration::from_secs(20);
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
+const MESSAGE_MAX: usize = 16 << 20;
+/// Messages on their way to the coordinator.
+const OUTGOING: usize = 64;
+/// Reports in one message.
+const BATCH: usize = 256;
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Full jitter between the two.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("the coordinator's address can't be used")]
+    Address { source: tonic::transport::Error },
+    #[error("the coordinator can't be reached")]
+    Connect { source: tonic::transport::Error },
+    #[error("the coordinator ended the stream: {} {}", status.code(), status.message())]
+    Status { status: Box<tonic::Status> },
+    #[error("the coordinator did not say welcome")]
+    NoWelcome,
+    #[error("the coordinator closed the stream")]
+    Closed,
+    #[error("the coordinator's messages make no sense")]
+    Protocol,
+    #[error(transparent)]
+    Stale(#[from] StaleTerm),
+    #[error("the term can't be stored")]
+    Store { source: std::io::Error },
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+impl From<tonic::Status> for SessionError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status {
+            status: Box::new(status),
+        }
+    }
+}
+
+/// What a session works with.
+pub(crate) struct Session<R> {
+    pub shared: Arc<Shared<R>>,
+    pub supervisor: mpsc::Sender<Message>,
+    /// Where the shipper of logs learns of a working connection.
+    pub links: watch::Sender<Option<Link>>,
+    pub term: SeenTerm,
+    /// Of this process.
+    pub process: String,
+}
+
+impl<R: Runtime> Session<R> {
+    /// Keeps a stream open until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut failures = 0_u32;
+        loop {
+            let begin = Instant::now();
+            let result = tokio::select! {
+                () = shutdown.cancelled() => return,
+                result = self.once() => result,
+            };
+            self.links.send_replace(None);
+            if begin.elapsed() > BACKOFF_MAX {
+                failures = 0; // it worked for a while
+            }
+            match result {
+                // Somebody has to look: this is no failure of the network.
+                Err(error @ (SessionError::Stale(_) | SessionError::Store { .. })) => {
+                    tracing::error!(%error, "coordinator refused");
+                }
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "coordinator unreachable");
+                }
+                Ok(never) => match never {},
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(backoff(failures)) => {}
+            }
+            failures = failures.saturating_add(1);
+        }
+    }
+
+    /// One stream, until it fails.
+    async fn once(&mut self) -> Result<std::convert::Infallible, SessionError> {
+        let channel = connect(&self.shared.config.coordinator).await?;
+        let (sender, receiver) = mpsc::channel(OUTGOING);
+        // Before the call: its answer comes only after the coordinator has read this.
+        let hello = Up::Hello(self.hello().await?);
+        send(&sender, hello).await?;
+        let mut client =
+            SessionServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+        let opened = client.open(ReceiverStream::new(receiver));
+        let opened = tokio::time::timeout(WELCOME, opened).await;
+        let mut incoming = opened.map_err(|_| SessionError::NoWelcome)??.into_inner();
+        let first = tokio::time::timeout(WELCOME, incoming.message()).await;
+        let first = first.map_err(|_| SessionError::NoWelcome)??;
+        let Some(Down::Welcome(welcome)) = first.and_then(|message| message.kind) else {
+            return Err(SessionError::NoWelcome);
+        };
+        self.note_term(welcome.term).await?;
+        self.shared.metrics.session_connects.inc();
+        tracing::info!(
+            cluster = welcome.cluster,
+            term = welcome.term,
+            session = welcome.session,
+            "coordinator connected"
+        );
+        self.links.send_replace(Some(Link {
+            channel,
+            agent: self.shared.config.name.to_string(),
+            session: welcome.session,
+        }));
+        self.converse(&welcome, &mut incoming, &sender).await
+    }
+
+    async fn converse(
+        &mut self,
+        welcome: &pb::Welcome,
+        incoming: &mut Streaming<pb::CoordinatorMessage>,
+        sender: &mpsc::Sender<pb::AgentMessage>,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let interval = welcome.heartbeat_interval.as_ref().and_then(wire::millis);
+        let interval = interval.map_or(HEARTBEAT, Duration::from);
+        let mut beats = tokio::time::interval(interval.max(Duration::from_millis(10)));
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut images = self.shared.watch.images_changed();
+        images.mark_changed(); // something may have changed since the hello
+        let mut held = Vec::new();
+        // Everything unacknowledged goes over each new stream.
+        let mut sent = self.send_reports(sender, 0).await?;
+        loop {
+            tokio::select! {
+                message = incoming.message() => {
+                    let message = message?.ok_or(SessionError::Closed)?;
+                    self.on_message(message, &welcome.cluster).await?;
+                }
+                () = self.shared.outbox.added() => {
+                    sent = self.send_reports(sender, sent).await?;
+                }
+                _ = beats.tick() => {
+                    let beat = self.heartbeat(None).await;
+                    send(sender, Up::Heartbeat(beat)).await?;
+                }
+                changed = images.changed() => {
+                    changed.map_err(|_| SessionError::Stopping)?;
+                    match self.shared.images.held().await {
+                        Ok(now) if now != held => {
+                            held.clone_from(&now);
+                            let beat = self.heartbeat(Some(now)).await;
+                            send(sender, Up::Heartbeat(beat)).await?;
+                        }
+                        Ok(_) => {}
+                        Err(error) => tracing::warn!(%error, "images can't be listed"),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn on_message(
+        &mut self,
+        message: pb::CoordinatorMessage,
+        cluster: &str,
+    ) -> Result<(), SessionError> {
+        let Some(Down::Orders(pb::Orders { term, orders })) = message.kind else {
+            return Err(SessionError::Protocol);
+        };
+        self.note_term(term).await?;
+        let message = Message::Orders {
+            cluster: cluster.to_owned(),
+            term,
+            orders,
+        };
+        let sent = self.supervisor.send(message).await;
+        sent.map_err(|_| SessionError::Stopping)
+    }
+
+    /// Refuses a term below the largest seen, and stores a larger one before anything is done by it.
+    async fn note_term(&mut self, term: u64) -> Result<(), SessionError> {
+        if self.term.check(term)? {
+            let stored = self.term.store(term).await;
+            stored.map_err(|source| SessionError::Store { source })?;
+        }
+        Ok(())
+    }
+
+    async fn send_reports(
+        &self,
+        sender: &mpsc::Sender<pb::AgentMessage>,
+        mut sent: u64,
+    ) -> Result<u64, SessionError> {
+        loop {
+            let batch = self.shared.outbox.after(sent, BATCH);
+            let Some((last, _)) = batch.last() else {
+                return Ok(sent);
+            };
+            sent = *last;
+            let reports = batch.into_iter().map(|(_, report)| report).collect();
+            send(sender, Up::Reports(pb::Reports { reports })).await?;
+        }
+    }
+
+    async fn hello(&self) -> Result<pb::Hello, SessionError> {
+        let (reply, inventory) = oneshot::channel();
+        let asked = self.supervisor.send(Message::Inventory(reply)).await;
+        asked.map_err(|_| SessionError::Stopping)?;
+        let attempts = inventory.await.map_err(|_| SessionError::Stopping)?;
+        let config = &self.shared.config;
+        let images = self.shared.images.held().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "images can't be listed");
+            Vec::new()
+        });
+        Ok(pb::Hello {
+            agent: config.name.to_string(),
+            pool: config.pool.to_string(),
+            labels: config.labels.clone(),
+            capacity: Some(pb::Capacity {
+                cpu_millis: config.cpu_millis,
+                memory_bytes: config.memory_bytes,
+                places: config.places,
+                ..Default::default()
+            }),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: self.shared.engine.version.clone(),
+            boot_id: self.shared.boot_id.clone(),
+            process: self.process.clone(),
+            term: self.term.largest(),
+            attempts: attempts.into_iter().map(wire::from_attempt_id).collect(),
+            images,
+        })
+    }
+
+    async fn heartbeat(&self, images: Option<Vec<pb::HeldImage>>) -> pb::Heartbeat {
+        let shared = &self.shared;
+        let metrics = &shared.metrics;
+        let begin = Instant::now();
+        let alive = shared.runtime.ping().await;
+        let latency = begin.elapsed();
+        if let Err(error) = alive {
+            tracing::warn!(%error, "engine does not answer");
+        }
+        metrics.engine_latency.set(latency.as_secs_f64());
+        let (spool, unsent) = shared.logs.sizes();
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.log_spool_bytes.set(gauge(spool));
+        metrics.log_unsent_bytes.set(gauge(unsent));
+        let unacknowledged = i64::try_from(shared.outbox.len()).unwrap_or(i64::MAX);
+        metrics.unacknowledged_reports.set(unacknowledged);
+        let count = |value: i64| u32::try_from(value).unwrap_or(0);
+        pb::Heartbeat {
+            load: Some(pb::HostLoad {
+                load1: host::load1(),
+                memory_available_bytes: host::memory_available(),
+                disk_free_bytes: host::disk(&shared.config.data_dir).map_or(0, |disk| disk.0),
+                preparing: count(metrics.preparing.get()),
+                running: count(metrics.running.get()),
+                engine_latency: prost_types::Duration::try_from(latency).ok(),
+            }),
+            images: images.map(|images| pb::HeldImages { images }),
+            samples: metrics.samples(),
+        }
+    }
+}
+
+async fn connect(address: &str) -> Result<Channel, SessionError> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(|source| SessionError::Address { source })?;
+    endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_ANSWER)
+        .keep_alive_while_idle(true)
+        .http2_adaptive_window(true)
+        .connect()
+        .await
+        .map_err(|source| SessionError::Connect { source })
+}
+
+async fn send(sender: &mpsc::Sender<pb::AgentMessage>, kind: Up) -> Result<(), SessionError> {
+    let message = pb::AgentMessage { kind: Some(kind) };
+    sender.send(message).await.map_err(|_| SessionError::Closed)
+}
+
+/// A random wait: up to a bound that doubles with every failure.
+fn backoff(failures: u32) -> Duration {
+    let bound = BACKOFF_MIN
+        .saturating_mul(2_u32.saturating_pow(failures.min(10)))
+        .min(BACKOFF_MAX);
+    let random = uuid::Uuid::now_v7().as_u64_pair().1 % 1_000;
+    let random = u32::try_from(random).expect("below 1000");
+    (bound * random / 1_000).max(BACKOFF_MIN.min(bound) / 2)
+}

@@ -1,0 +1,306 @@
+//! Owns the attempts on this host: the one place where orders of the coordinator meet them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::ids::AttemptId;
+use muster_core::image::Image;
+use muster_proto::v1 as pb;
+use muster_proto::v1::order::Kind;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{self, ATTEMPTS, Control, Origin, Shared, StopOrder, own_labels};
+use crate::host;
+use crate::journal::{self, History};
+use crate::offer::{Refusal, Task};
+use crate::outcome::KillReason;
+use crate::runtime::Runtime;
+use crate::wire::{self, seq};
+
+/// Free disk below the larger of these takes no new tasks.
+const DISK_LEAST: u64 = 2 << 30;
+const DISK_LEAST_PART: u64 = 10;
+/// Prefetches are spread over so long, so that a fleet does not ask a registry all at once.
+const PREFETCH_JITTER_MS: u64 = 2_000;
+
+/// What the session tells the supervisor.
+pub(crate) enum Message {
+    Orders {
+        cluster: String,
+        term: u64,
+        orders: Vec<pb::Order>,
+    },
+    /// Everything it holds or still has to report.
+    Inventory(oneshot::Sender<Vec<AttemptId>>),
+}
+
+pub(crate) struct Supervisor<R> {
+    shared: Arc<Shared<R>>,
+    attempts: BTreeMap<AttemptId, Handle>,
+    running: JoinSet<AttemptId>,
+    prefetches: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+struct Handle {
+    stop: watch::Sender<Option<StopOrder>>,
+    acknowledged: watch::Sender<u64>,
+}
+
+impl<R: Runtime> Supervisor<R> {
+    pub(crate) fn new(shared: Arc<Shared<R>>, shutdown: CancellationToken) -> Self {
+        Self {
+            shared,
+            attempts: BTreeMap::new(),
+            running: JoinSet::new(),
+            prefetches: JoinSet::new(),
+            shutdown,
+        }
+    }
+
+    /// Takes up what an earlier life of the agent left.
+    pub(crate) fn take_up(&mut self) {
+        let dir = self.shared.config.data_dir.join(ATTEMPTS);
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let Some(id) = name
+                .to_str()
+                .and_then(|name| name.parse::<AttemptId>().ok())
+            else {
+                continue;
+            };
+            match journal::read(&entry.path()) {
+                Ok(history) => self.take_up_one(id, history),
+                Err(journal::BadJournal::NoOffer) => {
+                    // Nobody was told of it.
+                    let _ = std::fs::remove_dir_all(entry.path());
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(attempt = %id, error, "journal can't be used");
+                }
+            }
+        }
+    }
+
+    fn take_up_one(&mut self, id: AttemptId, history: History) {
+        match Task::read(&history.offer) {
+            Ok(task) => self.spawn(task, Origin::Found(Box::new(history))),
+            Err(error) => tracing::error!(attempt = %id, %error, "journaled offer can't be used"),
+        }
+    }
+
+    /// Says which containers carry our label and are in no journal. They are left alone.
+    pub(crate) async fn look_for_orphans(&self) {
+        let labels = own_labels(&self.shared.config);
+        match self.shared.runtime.list(&labels).await {
+            Ok(found) => {
+                for container in found {
+                    let ours = self
+                        .attempts
+                        .keys()
+                        .any(|id| container.name.ends_with(&id.to_string()));
+                    if !ours {
+                        tracing::warn!(container = container.name, "container without a journal");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "containers can't be listed"),
+        }
+    }
+
+    /// Serves until `shutdown`, then lets go of the attempts without touching their containers.
+    pub(crate) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                message = messages.recv() => match message {
+                    Some(message) => self.on_message(message),
+                    None => break,
+                },
+                Some(ended) = self.running.join_next() => self.on_left(ended),
+                Some(_) = self.prefetches.join_next() => {}
+            }
+        }
+        self.shutdown.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Inventory(reply) => {
+                // The session may be gone again.
+                let _ = reply.send(self.attempts.keys().copied().collect());
+            }
+            Message::Orders {
+                cluster,
+                term,
+                orders,
+            } => {
+                for order in orders {
+                    match order.kind {
+                        Some(Kind::Offer(offer)) => self.on_offer(offer, &cluster, term),
+                        Some(Kind::Stop(stop)) => self.on_stop(&stop),
+                        Some(Kind::Ack(ack)) => self.on_ack(&ack),
+                        Some(Kind::Prefetch(prefetch)) => self.on_prefetch(&prefetch),
+                        None => tracing::warn!("order of an unknown kind"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_left(&mut self, left: Result<AttemptId, tokio::task::JoinError>) {
+        match left {
+            Ok(id) => {
+                self.attempts.remove(&id);
+            }
+            // Its container and journal are as they were; the next start of the agent takes it up.
+            Err(error) => tracing::error!(%error, "attempt's task failed"),
+        }
+    }
+
+    fn on_offer(&mut self, offer: pb::Offer, cluster: &str, term: u64) {
+        let Some(id) = offer.attempt.as_ref().and_then(wire::attempt_id) else {
+            tracing::error!("offer without an attempt's id");
+            return;
+        };
+        if self.attempts.contains_key(&id) {
+            self.shared.outbox.repeat(id);
+            return;
+        }
+        match self.check(&offer) {
+            Ok(task) => self.spawn(
+                task,
+                Origin::Offered {
+                    offer: Box::new(offer),
+                    cluster: cluster.to_owned(),
+                    term,
+                },
+            ),
+            Err(refusal) => self.refuse(id, &refusal),
+        }
+    }
+
+    fn check(&self, offer: &pb::Offer) -> Result<Task, Refusal> {
+        let task = Task::check(offer, &self.shared.config.policy)?;
+        let Some((free, all)) = host::disk(&self.shared.config.data_dir) else {
+            return Ok(task);
+        };
+        let least = DISK_LEAST.max(all / DISK_LEAST_PART);
+        if free < least {
+            return Err(Refusal::DiskFull { free, least });
+        }
+        Ok(task)
+    }
+
+    fn refuse(&self, id: AttemptId, refusal: &Refusal) {
+        tracing::warn!(attempt = %id, reason = refusal.word(), "offer refused");
+        let refused = pb::Refused {
+            reason: refusal.word().to_owned(),
+            message: refusal.to_string(),
+        };
+        let news = pb::report::News::Refused(refused);
+        self.shared
+            .outbox
+            .put(id, wire::report(id, seq::ANSWER, news));
+    }
+
+    fn spawn(&mut self, task: Task, origin: Origin) {
+        let id = task.id;
+        let (stop, stop_receiver) = watch::channel(None);
+        let (acknowledged, acknowledged_receiver) = watch::channel(0);
+        let control = Control {
+            stop: stop_receiver,
+            acknowledged: acknowledged_receiver,
+        };
+        self.attempts.insert(id, Handle { stop, acknowledged });
+        let life = attempt::run(
+            Arc::clone(&self.shared),
+            task,
+            origin,
+            control,
+            self.shutdown.clone(),
+        );
+        self.running.spawn(async move {
+            life.await;
+            id
+        });
+    }
+
+    fn on_stop(&self, stop: &pb::Stop) {
+        let Some(id) = stop.attempt.as_ref().and_then(wire::attempt_id) else {
+            return;
+        };
+        let reason = match stop.reason() {
+            pb::StopReason::Unspecified | pb::StopReason::Canceled => KillReason::Canceled,
+            pb::StopReason::Preempted => KillReason::Preempted,
+            pb::StopReason::Superseded => KillReason::Superseded,
+            pb::StopReason::Timeout => KillReason::RunTimeout,
+        };
+        let now = stop.now;
+        match self.attempts.get(&id) {
+            None => self.refuse(id, &Refusal::NeverSeen),
+            Some(handle) => {
+                handle.stop.send_if_modified(|order| match order {
+                    None => {
+                        *order = Some(StopOrder { reason, now });
+                        true
+                    }
+                    // The first reason stays; haste may come later.
+                    Some(first) if now && !first.now => {
+                        first.now = true;
+                        true
+                    }
+                    Some(_) => false,
+                });
+            }
+        }
+    }
+
+    fn on_ack(&self, ack: &pb::Ack) {
+        let Some(id) = ack.attempt.as_ref().and_then(wire::attempt_id) else {
+            return;
+        };
+        self.shared.outbox.acknowledge(id, ack.seq);
+        if let Some(handle) = self.attempts.get(&id) {
+            handle.acknowledged.send_if_modified(|seq| {
+                let grows = ack.seq > *seq;
+                *seq = ack.seq.max(*seq);
+                grows
+            });
+        }
+    }
+
+    fn on_prefetch(&mut self, prefetch: &pb::Prefetch) {
+        let Ok(image) = prefetch.image.parse::<Image>() else {
+            tracing::warn!("prefetch of what is no image");
+            return;
+        };
+        if let Err(refusal) = self.shared.config.policy.check_image(&image) {
+            tracing::warn!(%refusal, "prefetch refused");
+            return;
+        }
+        let (shared, shutdown) = (Arc::clone(&self.shared), self.shutdown.clone());
+        let jitter = uuid::Uuid::now_v7().as_u64_pair().1 % PREFETCH_JITTER_MS;
+        self.prefetches.spawn(async move {
+            let work = async {
+                tokio::time::sleep(Duration::from_millis(jitter)).await;
+                if let Err(error) = shared.images.ensure(&image, true).await {
+                    tracing::warn!(%error, "prefetch failed");
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
