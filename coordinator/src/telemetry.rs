@@ -46,6 +46,8 @@ pub struct TelemetryConfig {
     pub service_name: &'static str,
     /// `MUSTER_LOG_FORMAT`, default `text`.
     pub log_format: LogFormat,
+    /// What is logged when `MUSTER_LOG` says nothing, e.g. `info`.
+    pub default_filter: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -114,7 +116,7 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
     };
     tracing_subscriber::registry()
         .with(provider.as_ref().map(trace_layer))
-        .with(log_layer(config.log_format)?)
+        .with(log_layer(config.log_format, config.default_filter)?)
         .try_init()
         .map_err(|source| TelemetryError::Twice { source })?;
     warn_of_other_protocol(provider.is_some());
@@ -181,12 +183,16 @@ where
         .with_filter(EnvFilter::new(TRACED))
 }
 
-fn log_layer<S>(format: LogFormat) -> Result<impl Layer<S>, TelemetryError>
+fn log_layer<S>(format: LogFormat, default_filter: &str) -> Result<impl Layer<S>, TelemetryError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let value = std::env::var(LOG_VARIABLE).unwrap_or_default();
-    let filter = log_filter(&value)?;
+    let filter = log_filter(if value.is_empty() {
+        default_filter
+    } else {
+        &value
+    })?;
     let layer = fmt::layer().with_writer(std::io::stderr);
     let layer = match format {
         LogFormat::Text => {

@@ -1,0 +1,50 @@
+//! Agents, for people; without a verb, the daemon.
+
+use clap::Subcommand;
+use muster_core::time::Millis;
+
+use super::daemon::AgentDaemonArgs;
+use crate::quantity::parse_duration;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<AgentVerb>,
+    #[command(flatten)]
+    pub(crate) daemon: AgentDaemonArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentVerb {
+    /// The fleet's agents
+    List {
+        /// Only this pool
+        #[arg(long, default_value = "")]
+        pool: String,
+    },
+    /// One agent with its images
+    Get { agent: String },
+    /// No new tasks; running ones finish
+    Cordon {
+        agent: String,
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+    },
+    /// Take new tasks again
+    Uncordon { agent: String },
+    /// No new tasks, and an end for what still runs at the deadline
+    Drain(DrainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DrainArgs {
+    pub(crate) agent: String,
+    /// What runs then gets TERM, then KILL, and costs no retry [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) deadline: Option<Millis>,
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Return when the agent is empty
+    #[arg(long)]
+    pub(crate) wait: bool,
+}

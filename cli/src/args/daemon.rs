@@ -1,0 +1,173 @@
+//! The daemons' flags. Each stands for one variable, and the daemon's own parser reads the value: a
+//! setting means the same as a flag, as a variable and in a file.
+
+/// A flag as the variable it stands for.
+pub(crate) type Setting = (&'static str, String);
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct CoordinatorArgs {
+    /// Where the store and the logs are [env: MUSTER_COORDINATOR_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<String>,
+    /// gRPC: ADDR:PORT or unix:/PATH [env: MUSTER_COORDINATOR_LISTEN] [default: 127.0.0.1:7380]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Webhooks, /metrics and /healthz [env: MUSTER_COORDINATOR_HTTP_LISTEN] [default: 127.0.0.1:7381]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http_listen: Option<String>,
+    /// Listen beyond loopback although nothing is encrypted or authenticated
+    #[arg(long)]
+    pub(crate) insecure_dev_network: bool,
+    /// Push gateway for the tasks' metrics [env: MUSTER_COORDINATOR_PUSHGATEWAY_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) pushgateway_url: Option<String>,
+    /// A job name idle for so long loses its group [env: MUSTER_COORDINATOR_PUSHGATEWAY_IDLE] [default: 1h]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) pushgateway_idle: Option<String>,
+    /// How often followed tags are resolved without a webhook [env: MUSTER_COORDINATOR_REGISTRY_POLL] [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) registry_poll: Option<String>,
+    /// Registries spoken to without TLS, with commas [env: MUSTER_COORDINATOR_INSECURE_REGISTRIES]
+    #[arg(long, value_name = "HOST:PORT,...")]
+    pub(crate) insecure_registries: Option<String>,
+    /// What the senders of webhooks prove themselves with [env: MUSTER_COORDINATOR_WEBHOOK_SECRETS_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) webhook_secrets_file: Option<String>,
+    /// An agent silent for so long is lost [env: MUSTER_COORDINATOR_LOST_AFTER] [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) lost_after: Option<String>,
+    /// How often agents say that they are there [env: MUSTER_COORDINATOR_HEARTBEAT] [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) heartbeat: Option<String>,
+}
+
+impl CoordinatorArgs {
+    /// The flags that were given.
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        let Self {
+            data_dir,
+            listen,
+            http_listen,
+            insecure_dev_network,
+            pushgateway_url,
+            pushgateway_idle,
+            registry_poll,
+            insecure_registries,
+            webhook_secrets_file,
+            lost_after,
+            heartbeat,
+        } = self;
+        let insecure = insecure_dev_network.then(|| "true".to_owned());
+        given([
+            ("MUSTER_COORDINATOR_DATA_DIR", data_dir),
+            ("MUSTER_COORDINATOR_LISTEN", listen),
+            ("MUSTER_COORDINATOR_HTTP_LISTEN", http_listen),
+            ("MUSTER_COORDINATOR_INSECURE_DEV_NETWORK", &insecure),
+            ("MUSTER_COORDINATOR_PUSHGATEWAY_URL", pushgateway_url),
+            ("MUSTER_COORDINATOR_PUSHGATEWAY_IDLE", pushgateway_idle),
+            ("MUSTER_COORDINATOR_REGISTRY_POLL", registry_poll),
+            (
+                "MUSTER_COORDINATOR_INSECURE_REGISTRIES",
+                insecure_registries,
+            ),
+            (
+                "MUSTER_COORDINATOR_WEBHOOK_SECRETS_FILE",
+                webhook_secrets_file,
+            ),
+            ("MUSTER_COORDINATOR_LOST_AFTER", lost_after),
+            ("MUSTER_COORDINATOR_HEARTBEAT", heartbeat),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct AgentDaemonArgs {
+    /// Where to dial: http://HOST:PORT [env: MUSTER_AGENT_COORDINATOR]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) coordinator: Option<String>,
+    /// This agent's name, the same after each restart [env: MUSTER_AGENT_NAME] [default: the host's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// [env: MUSTER_AGENT_POOL] [default: default]
+    #[arg(long)]
+    pub(crate) pool: Option<String>,
+    /// A label that jobs can require [env: MUSTER_AGENT_LABELS]
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Where the agent keeps what it has to report [env: MUSTER_AGENT_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<String>,
+    /// Attempts at a time [env: MUSTER_AGENT_PLACES]
+    #[arg(long, value_name = "N")]
+    pub(crate) places: Option<String>,
+    /// CPUs to give to tasks [env: MUSTER_AGENT_CPUS] [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<String>,
+    /// Memory to give to tasks [env: MUSTER_AGENT_MEMORY]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// What this host allows tasks, whatever the coordinator says [env: MUSTER_AGENT_POLICY_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<String>,
+    /// Serve the agent's own metrics on a loopback port [env: MUSTER_AGENT_METRICS_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<String>,
+}
+
+impl AgentDaemonArgs {
+    /// The flags that were given.
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        let Self {
+            coordinator,
+            name,
+            pool,
+            labels,
+            data_dir,
+            places,
+            cpus,
+            memory,
+            policy,
+            metrics_listen,
+        } = self;
+        let labels = (!labels.is_empty()).then(|| labels.join(","));
+        given([
+            ("MUSTER_AGENT_COORDINATOR", coordinator),
+            ("MUSTER_AGENT_NAME", name),
+            ("MUSTER_AGENT_POOL", pool),
+            ("MUSTER_AGENT_LABELS", &labels),
+            ("MUSTER_AGENT_DATA_DIR", data_dir),
+            ("MUSTER_AGENT_PLACES", places),
+            ("MUSTER_AGENT_CPUS", cpus),
+            ("MUSTER_AGENT_MEMORY", memory),
+            ("MUSTER_AGENT_POLICY_FILE", policy),
+            ("MUSTER_AGENT_METRICS_LISTEN", metrics_listen),
+        ])
+    }
+}
+
+/// Coordinator, agent and SQLite in one process. The variables of both daemons apply too.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct UpArgs {
+    /// Where everything is kept [default: ~/.local/share/muster]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<String>,
+    /// gRPC [default: 127.0.0.1:7380]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Webhooks, /metrics and /healthz [default: 127.0.0.1:7381]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http_listen: Option<String>,
+    /// The agent's name [default: the host's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Attempts at a time
+    #[arg(long, value_name = "N")]
+    pub(crate) places: Option<String>,
+}
+
+fn given<const N: usize>(flags: [(&'static str, &Option<String>); N]) -> Vec<Setting> {
+    let given = flags
+        .into_iter()
+        .filter_map(|(variable, value)| Some((variable, value.clone()?)));
+    given.collect()
+}

@@ -1,0 +1,168 @@
+//! The commands. This module only routes; each command has its file.
+
+mod agent;
+mod cancel;
+mod channel;
+mod completion;
+mod config;
+mod job;
+mod list;
+mod logs;
+mod run;
+mod version;
+mod wait;
+mod why;
+
+use std::process::ExitCode;
+
+use crate::args::agent::AgentArgs;
+use crate::args::channel::{ChannelVerb, RolloutVerb};
+use crate::args::job::{JobVerb, TaskVerb};
+use crate::args::{Args, Command, ConfigVerb, Format};
+use crate::client::Client;
+use crate::config::{SYSTEM_DIR, Settings, Sources, user_file};
+use crate::console::Console;
+use crate::daemon;
+use crate::exit::{Exit, Failure};
+use crate::signals::Signals;
+
+/// What a client command works with.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) console: Console,
+    pub(crate) signals: Signals,
+}
+
+/// Runs the command and reports on stderr what went wrong.
+pub(crate) fn run(args: Args) -> ExitCode {
+    let asked_for_json = matches!(args.global.output, Some(Format::Json | Format::Jsonl));
+    let variable = |name: &str| std::env::var(name).ok();
+    let sources = Sources {
+        variable: &variable,
+        user_file: user_file(&variable),
+        system_file: format!("{SYSTEM_DIR}/client.yaml").into(),
+    };
+    let (result, as_json) = match Settings::resolve(&args.global, &sources) {
+        Err(bad) => (Err(bad.into()), asked_for_json),
+        Ok(settings) => {
+            let as_json = matches!(settings.output.value, Format::Json | Format::Jsonl);
+            (dispatch(args, &settings), as_json)
+        }
+    };
+    let exit = result.unwrap_or_else(|failure| {
+        // Nothing is left to do if stderr is gone too.
+        Console::of_process(Format::Table, true, false, crate::args::ColorChoice::Never)
+            .say(&failure.report(as_json));
+        failure.exit()
+    });
+    exit.into()
+}
+
+/// Daemons and commands without a coordinator go their own way; the rest gets a connection.
+fn dispatch(args: Args, settings: &Settings) -> Result<Exit, Failure> {
+    let mut console = Console::of_process(
+        settings.output.value,
+        !args.global.no_headers,
+        args.global.quiet,
+        settings.color.value,
+    );
+    match args.command {
+        Command::Up(flags) => daemon::up(&flags, &mut console),
+        Command::Coordinator(flags) => daemon::coordinator(&flags),
+        Command::Agent(AgentArgs { verb: None, daemon }) => daemon::agent(&daemon),
+        Command::Completion { shell } => completion::run(shell, &mut console),
+        Command::Config(flags) => {
+            let ConfigVerb::Show { origin } = flags.verb;
+            config::show(settings, origin, &mut console)
+        }
+        Command::Version => in_runtime(version::run(settings, &mut console)),
+        Command::Run(flags) if flags.follow.dry_run => run::dry_run(&flags, &mut console),
+        Command::Job(flags) => match flags.verb {
+            JobVerb::Run(flags) if flags.follow.dry_run => run::dry_run(&flags, &mut console),
+            verb => in_runtime(with_client(settings, console, async |context| {
+                job_verb(context, verb).await
+            })),
+        },
+        command => in_runtime(with_client(settings, console, async |context| {
+            client_command(context, command).await
+        })),
+    }
+}
+
+/// One thread: the client's work is waiting, and a runtime of one thread starts fastest.
+fn in_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::Setup { source })?;
+    runtime.block_on(work)
+}
+
+async fn with_client(
+    settings: &Settings,
+    console: Console,
+    command: impl AsyncFnOnce(&mut Context) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    let client = Client::connect(&settings.addr.value, &settings.team.value).await?;
+    let mut context = Context {
+        client,
+        console,
+        signals: Signals::listen()?,
+    };
+    command(&mut context).await
+}
+
+async fn client_command(context: &mut Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(flags) => run::run(context, *flags).await,
+        Command::Ps(flags) => list::ps(context, flags).await,
+        Command::Wait(flags) => wait::run(context, &flags).await,
+        Command::Cancel(flags) => cancel::run(context, &flags).await,
+        Command::Logs(flags) => logs::run(context, flags).await,
+        Command::Why(flags) => why::run(context, &flags.id).await,
+        Command::Task(flags) => task_verb(context, flags.verb).await,
+        Command::Agent(AgentArgs {
+            verb: Some(verb), ..
+        }) => agent::run(context, verb).await,
+        Command::Channel(flags) => match flags.verb {
+            ChannelVerb::List => channel::list(context).await,
+            ChannelVerb::Get { channel } => channel::get(context, channel).await,
+            ChannelVerb::Set { channel, image } => channel::set(context, channel, &image).await,
+            ChannelVerb::Refresh { channel } => channel::refresh(context, channel).await,
+        },
+        Command::Rollout(flags) => match flags.verb {
+            RolloutVerb::History { channel, limit } => {
+                channel::history(context, channel, limit).await
+            }
+            RolloutVerb::Rollback(flags) => channel::rollback(context, flags).await,
+        },
+        Command::Rollback(flags) => channel::rollback(context, flags).await,
+        Command::Health => version::health(context).await,
+        Command::Up(_)
+        | Command::Coordinator(_)
+        | Command::Agent(AgentArgs { verb: None, .. })
+        | Command::Config(_)
+        | Command::Version
+        | Command::Job(_)
+        | Command::Completion { .. } => unreachable!("dispatched without a connection"),
+    }
+}
+
+async fn job_verb(context: &mut Context, verb: JobVerb) -> Result<Exit, Failure> {
+    match verb {
+        JobVerb::Run(flags) => run::run(context, *flags).await,
+        JobVerb::List(flags) => list::ps(context, flags).await,
+        JobVerb::Get { job } => job::get(context, &job).await,
+        JobVerb::Wait(flags) => wait::run(context, &flags).await,
+        JobVerb::Cancel(flags) => cancel::run(context, &flags).await,
+    }
+}
+
+async fn task_verb(context: &mut Context, verb: TaskVerb) -> Result<Exit, Failure> {
+    match verb {
+        TaskVerb::List(flags) => list::tasks(context, &flags.job, &flags.filter).await,
+        TaskVerb::Get { task } => job::get_task(context, &task).await,
+        TaskVerb::Logs(flags) => logs::run(context, flags).await,
+        TaskVerb::Cancel(flags) => cancel::run(context, &flags).await,
+    }
+}

@@ -1,0 +1,229 @@
+//! Channels, their releases, and the way back.
+
+use muster_core::image::split_tag;
+use muster_proto::v1;
+
+use super::Context;
+use crate::args::channel::RollbackArgs;
+use crate::exit::{Exit, Failure};
+use crate::render::json::{ChannelJson, ReleaseJson};
+use crate::render::table::{Table, properties};
+use crate::render::{self, View, span};
+
+const CHANNELS: View<v1::Channel> = View {
+    name: "channels",
+    id: |channel| channel.name.clone(),
+    table: channels_table,
+};
+
+const RELEASES: View<v1::Release> = View {
+    name: "releases",
+    id: |release| release.number.to_string(),
+    table: releases_table,
+};
+
+pub(crate) async fn list(context: &mut Context) -> Result<Exit, Failure> {
+    let request = v1::ListChannelsRequest {
+        team: context.client.team.clone(),
+    };
+    let reply = context.client.channels().list(request).await?.into_inner();
+    render::list::<_, ChannelJson>(&mut context.console, &CHANNELS, reply.channels, "")?;
+    Ok(Exit::DONE)
+}
+
+pub(crate) async fn get(context: &mut Context, name: String) -> Result<Exit, Failure> {
+    let request = v1::GetChannelRequest {
+        team: context.client.team.clone(),
+        name,
+    };
+    let channel = context.client.channels().get(request).await?.into_inner();
+    show(context, channel, channel_text)
+}
+
+pub(crate) async fn set(context: &mut Context, name: String, image: &str) -> Result<Exit, Failure> {
+    let (repository, tag) = split_tag(image);
+    let request = v1::SetChannelRequest {
+        team: context.client.team.clone(),
+        name,
+        repository: repository.to_owned(),
+        tag: tag.unwrap_or_default().to_owned(),
+    };
+    let channel = context.client.channels().set(request).await?.into_inner();
+    show(context, channel, follows)
+}
+
+pub(crate) async fn refresh(context: &mut Context, name: String) -> Result<Exit, Failure> {
+    let request = v1::RefreshChannelRequest {
+        team: context.client.team.clone(),
+        name,
+    };
+    let channel = context
+        .client
+        .channels()
+        .refresh(request)
+        .await?
+        .into_inner();
+    show(context, channel, follows)
+}
+
+pub(crate) async fn history(
+    context: &mut Context,
+    name: String,
+    limit: u32,
+) -> Result<Exit, Failure> {
+    let request = v1::HistoryRequest {
+        team: context.client.team.clone(),
+        name,
+        limit,
+    };
+    let reply = context
+        .client
+        .channels()
+        .history(request)
+        .await?
+        .into_inner();
+    render::list::<_, ReleaseJson>(&mut context.console, &RELEASES, reply.releases, "")?;
+    Ok(Exit::DONE)
+}
+
+pub(crate) async fn rollback(context: &mut Context, args: RollbackArgs) -> Result<Exit, Failure> {
+    let request = v1::RollbackRequest {
+        team: context.client.team.clone(),
+        name: args.channel,
+        release: args.to,
+        reason: args.reason,
+    };
+    let channel = context
+        .client
+        .channels()
+        .rollback(request)
+        .await?
+        .into_inner();
+    show(context, channel, |channel| {
+        let current = channel.current.clone().unwrap_or_default();
+        let previous = channel.previous.clone().unwrap_or_default();
+        format!(
+            "{}: release {} ({}) -> {} ({})\nNew tasks use it now; running attempts finish on theirs.",
+            channel.name,
+            previous.number,
+            short(&previous.digest),
+            current.number,
+            short(&current.digest),
+        )
+    })
+}
+
+fn show(
+    context: &mut Context,
+    channel: v1::Channel,
+    text: impl Fn(&v1::Channel) -> String,
+) -> Result<Exit, Failure> {
+    let text = text(&channel);
+    let channel = ChannelJson::from(channel);
+    let name = channel.name.clone();
+    render::one(&mut context.console, &channel, &name, |console| {
+        console.fit(&text)
+    })?;
+    Ok(Exit::DONE)
+}
+
+/// `analytics follows registry.example/acme/analytics:main: release 41 (sha256:9b0e51c2)`.
+fn follows(channel: &v1::Channel) -> String {
+    let mut text = format!(
+        "{} follows {}:{}",
+        channel.name, channel.repository, channel.tag
+    );
+    if let Some(current) = &channel.current {
+        text.push_str(&format!(
+            ": release {} ({})",
+            current.number,
+            short(&current.digest)
+        ));
+    }
+    if !channel.problem.is_empty() {
+        text.push_str(&format!("\nproblem: {}", channel.problem));
+    }
+    text
+}
+
+fn channel_text(channel: &v1::Channel) -> String {
+    let release = |release: &Option<v1::Release>| match release {
+        Some(release) => format!(
+            "{}  {}  {}  {}  {}",
+            release.number,
+            release.digest,
+            span::rfc3339(release.at).unwrap_or_default(),
+            release.cause,
+            release.reason
+        )
+        .trim_end()
+        .to_owned(),
+        None => String::new(),
+    };
+    properties(&[
+        ("channel", channel.name.clone()),
+        ("team", channel.team.clone()),
+        ("follows", format!("{}:{}", channel.repository, channel.tag)),
+        ("current", release(&channel.current)),
+        ("previous", release(&channel.previous)),
+        (
+            "held by",
+            format!("{} of {} agents", channel.held_by, channel.agents),
+        ),
+        (
+            "resolved",
+            span::rfc3339(channel.resolved).unwrap_or_default(),
+        ),
+        ("problem", channel.problem.clone()),
+    ])
+}
+
+fn channels_table(channels: &[v1::Channel], wide: bool) -> Table {
+    let now = jiff::Timestamp::now();
+    let mut table = Table::new(&[
+        "CHANNEL", "FOLLOWS", "RELEASE", "DIGEST", "HELD BY", "RESOLVED", "PROBLEM",
+    ]);
+    for channel in channels {
+        let current = channel.current.clone().unwrap_or_default();
+        let digest = if wide {
+            current.digest.as_str()
+        } else {
+            short(&current.digest)
+        };
+        table.row(vec![
+            channel.name.clone(),
+            format!("{}:{}", channel.repository, channel.tag),
+            current.number.to_string(),
+            digest.to_owned(),
+            format!("{}/{}", channel.held_by, channel.agents),
+            span::ago(channel.resolved, now),
+            channel.problem.clone(),
+        ]);
+    }
+    table
+}
+
+fn releases_table(releases: &[v1::Release], wide: bool) -> Table {
+    let now = jiff::Timestamp::now();
+    let mut table = Table::new(&["RELEASE", "DIGEST", "CAUSE", "WHEN", "REASON"]);
+    for release in releases {
+        let digest = if wide {
+            release.digest.as_str()
+        } else {
+            short(&release.digest)
+        };
+        table.row(vec![
+            release.number.to_string(),
+            digest.to_owned(),
+            release.cause.clone(),
+            span::ago(release.at, now),
+            release.reason.clone(),
+        ]);
+    }
+    table
+}
+
+/// `sha256:9b0e51c2`.
+fn short(digest: &str) -> &str {
+    digest.get(..15).unwrap_or(digest)
+}
