@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::error_chain::error_chain;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, ResolveError};
 
@@ -374,15 +375,9 @@ async fn resolve_patiently(
     eye.resolve(repository, tag).await
 }
 
-/// The error and everything behind it, in one line.
+/// The error and everything behind it, in one line of bounded length.
 fn chain(error: &ResolveError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let mut text = error_chain(error);
     if text.len() > PROBLEM_MAX {
         let end = (0..=PROBLEM_MAX)
             .rev()

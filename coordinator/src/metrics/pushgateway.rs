@@ -17,6 +17,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::error_chain::error_chain;
+
 use super::{Metrics, PushResult};
 
 mod gateway;
@@ -398,12 +400,10 @@ fn settle(key: &GroupKey, slot: &mut Slot, result: Result<(), PushError>, now: I
     };
     let refused = matches!(error, PushError::Refused { .. });
     if slot.failures == 0 || refused {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
         tracing::warn!(
             team = %key.team,
             job.name = %key.job_name,
-            error = %error,
-            error.source = source,
+            error = error_chain(&error),
             "push gateway did not take figures"
         );
     }
@@ -421,7 +421,10 @@ async fn left_behind(gateway: Gateway) -> Vec<GroupKey> {
     loop {
         match gateway.groups().await {
             Ok(keys) => return keys,
-            Err(error) => tracing::debug!(error = %error, "push gateway groups not listed"),
+            Err(error) => tracing::debug!(
+                error = error_chain(&error),
+                "push gateway groups not listed"
+            ),
         }
         tokio::time::sleep(ADOPT_INTERVAL).await;
     }
