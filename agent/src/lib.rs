@@ -37,6 +37,9 @@ mod terms;
 mod usage;
 mod wire;
 
+#[cfg(test)]
+mod rig;
+
 pub use config::Config;
 
 use attempt::{ATTEMPTS, Shared};

@@ -1,1 +1,514 @@
+//! An engine in memory that misbehaves as the real one does, for tests and benchmarks.
+//!
+//! What it copies: a start whose caller hung up runs all the same; a second start of an exited
+//! container runs it again; a name in use is a conflict; a container that was never started is
+//! told from one that ended; a missing entrypoint leaves a `created` container with an error.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use muster_core::logframe::LogStream;
+use muster_core::time::Timestamp;
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    Container, CreateError, Credentials, EngineError, EngineEvent, EngineInfo, ImageFacts,
+    KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError, Runtime, Signal,
+    Stats,
+};
+use crate::host;
+use crate::plan::Seen;
+
+/// What a container does once it is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behaviour {
+    pub takes: Duration,
+    pub exit_code: i32,
+    /// Printed at the start: stream and text, one piece each.
+    pub output: Vec<(LogStream, String)>,
+    /// What it does about TERM.
+    pub on_term: OnTerm,
+    /// The engine can't start it: `created`, code 127 and an error.
+    pub no_entrypoint: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTerm {
+    Die,
+    Ignore,
+    /// Traps it and exits with this code.
+    Exit(i32),
+}
+
+impl Default for Behaviour {
+    /// Exits with 0 at once and prints nothing.
+    fn default() -> Self {
+        Self {
+            takes: Duration::ZERO,
+            exit_code: 0,
+            output: Vec::new(),
+            on_term: OnTerm::Die,
+            no_entrypoint: false,
+        }
+    }
+}
+
+impl Behaviour {
+    /// Runs until it is stopped.
+    #[must_use]
+    pub fn forever() -> Self {
+        Self {
+            takes: Duration::from_secs(86_400 * 365),
+            ..Self::default()
+        }
+    }
+}
+
+/// What the next start does wrong. A client of the engine can't tell the two apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFault {
+    /// The caller sees an error, and the container runs all the same.
+    HangUpAfterStarting,
+    /// The caller sees an error, and nothing runs.
+    HangUpBeforeStarting,
+}
+
+/// The engine. Clones are the same engine: it outlives the agents that use it.
+#[derive(Debug, Clone)]
+pub struct FakeRuntime {
+    inner: Arc<Mutex<Inner>>,
+    events: broadcast::Sender<EngineEvent>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    started: Timestamp,
+    containers: BTreeMap<String, FakeContainer>,
+    images: BTreeMap<String, ImageFacts>,
+    /// Images that a registry has.
+    remote: BTreeMap<String, ImageFacts>,
+    scripts: Vec<(String, Behaviour)>,
+    start_faults: VecDeque<StartFault>,
+    /// Starts per container name: more than one is a broken promise.
+    starts: BTreeMap<String, u32>,
+    pulls: u32,
+}
+
+#[derive(Debug)]
+struct FakeContainer {
+    new: NewContainer,
+    state: Container,
+    behaviour: Behaviour,
+    logs: Vec<Output>,
+    /// Grows with every change of state or output.
+    turn: watch::Sender<u64>,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeRuntime {
+    #[must_use]
+    pub fn new() -> Self {
+        let inner = Inner {
+            started: host::now(),
+            containers: BTreeMap::new(),
+            images: BTreeMap::new(),
+            remote: BTreeMap::new(),
+            scripts: Vec::new(),
+            start_faults: VecDeque::new(),
+            starts: BTreeMap::new(),
+            pulls: 0,
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            events: broadcast::channel(1024).0,
+        }
+    }
+
+    /// Containers whose first argument is `word` behave so. Others exit with 0 at once.
+    pub fn script(&self, word: &str, behaviour: Behaviour) {
+        self.lock().scripts.push((word.to_owned(), behaviour));
+    }
+
+    /// The engine holds this image.
+    pub fn hold(&self, image: &str) {
+        let facts = facts(image);
+        self.lock().images.insert(image.to_owned(), facts);
+    }
+
+    /// A registry has this image.
+    pub fn publish(&self, image: &str) {
+        let facts = facts(image);
+        self.lock().remote.insert(image.to_owned(), facts);
+    }
+
+    pub fn fail_next_start(&self, fault: StartFault) {
+        self.lock().start_faults.push_back(fault);
+    }
+
+    /// How often each container was started.
+    #[must_use]
+    pub fn starts(&self) -> BTreeMap<String, u32> {
+        self.lock().starts.clone()
+    }
+
+    #[must_use]
+    pub fn pulls(&self) -> u32 {
+        self.lock().pulls
+    }
+
+    /// Names of the containers that are there.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.lock().containers.keys().cloned().collect()
+    }
+
+    /// What a container was asked to be.
+    #[must_use]
+    pub fn asked(&self, name: &str) -> Option<NewContainer> {
+        let inner = self.lock();
+        Some(inner.containers.get(name)?.new.clone())
+    }
+
+    /// Somebody at the host's keyboard has the engine send a signal.
+    pub fn kill_from_outside(&self, name: &str, signal: Signal) {
+        self.signal(name, signal);
+    }
+
+    /// Somebody removes the container by force.
+    pub fn remove_from_outside(&self, name: &str) {
+        let removed = self.lock().containers.remove(name);
+        if let Some(container) = removed {
+            container.turn.send_modify(|turn| *turn += 1);
+        }
+    }
+
+    fn signal(&self, name: &str, signal: Signal) -> bool {
+        let mut inner = self.lock();
+        let Some(container) = inner.containers.get_mut(name) else {
+            return false;
+        };
+        if container.state.seen != Seen::Running {
+            return false;
+        }
+        let _ = self.events.send(EngineEvent::Kill {
+            container: name.to_owned(),
+            signal: signal.number(),
+            at: host::now(),
+        });
+        let code = match (signal, container.behaviour.on_term) {
+            (Signal::Kill, _) => Some(137),
+            (Signal::Term, OnTerm::Die) => Some(143),
+            (Signal::Term, OnTerm::Exit(code)) => Some(code),
+            (Signal::Term, OnTerm::Ignore) => None,
+        };
+        if let Some(code) = code {
+            self.end(name, container, code);
+        }
+        true
+    }
+
+    fn end(&self, name: &str, container: &mut FakeContainer, code: i32) {
+        container.state.seen = Seen::Exited;
+        container.state.exit_code = code;
+        container.state.finished = Some(host::now());
+        container.turn.send_modify(|turn| *turn += 1);
+        let _ = self.events.send(EngineEvent::Die {
+            container: name.to_owned(),
+        });
+    }
+
+    /// Lets the container run. On an exited one: again.
+    fn launch(&self, name: &str, container: &mut FakeContainer) {
+        let behaviour = container.behaviour.clone();
+        container.state.seen = Seen::Running;
+        container.state.started = Some(host::now());
+        let at = host::now().0 * 1000;
+        for (place, (stream, text)) in (0_u64..).zip(&behaviour.output) {
+            container.logs.push(Output {
+                stream: *stream,
+                at_micros: at + place,
+                data: text.clone().into(),
+            });
+        }
+        container.turn.send_modify(|turn| *turn += 1);
+        let (engine, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(behaviour.takes).await;
+            let mut inner = engine.lock();
+            if let Some(container) = inner.containers.get_mut(&name)
+                && container.state.seen == Seen::Running
+            {
+                engine.end(&name, container, behaviour.exit_code);
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of the lock panics")
+    }
+}
+
+fn facts(image: &str) -> ImageFacts {
+    let digest = image.rsplit('@').next().unwrap_or(image);
+    ImageFacts {
+        id: digest.to_owned(),
+        user: String::new(),
+    }
+}
+
+fn hung_up() -> EngineError {
+    EngineError::Unreachable {
+        source: "the connection was closed".into(),
+    }
+}
+
+fn absent() -> EngineError {
+    EngineError::Refused {
+        status: 404,
+        message: "No such container".to_owned(),
+    }
+}
+
+impl Runtime for FakeRuntime {
+    async fn engine(&self) -> Result<EngineInfo, EngineError> {
+        Ok(EngineInfo {
+            version: "fake".to_owned(),
+            live_restore: false,
+            cgroup_parents: false,
+            cpus: 2,
+        })
+    }
+
+    async fn daemon_started(&self) -> Option<Timestamp> {
+        Some(self.lock().started)
+    }
+
+    async fn ping(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn create(&self, new: &NewContainer) -> Result<(), CreateError> {
+        let mut inner = self.lock();
+        if inner.containers.contains_key(&new.name) {
+            return Err(CreateError::NameTaken);
+        }
+        if !inner.images.values().any(|facts| facts.id == new.image) {
+            return Err(CreateError::NoSuchImage);
+        }
+        let word = new.command.first().map_or("", String::as_str);
+        let script = inner.scripts.iter().rev().find(|(of, _)| of == word);
+        let behaviour = script.map_or_else(Behaviour::default, |(_, found)| found.clone());
+        let state = Container {
+            seen: Seen::Created,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started: None,
+            finished: None,
+            labels: new.labels.clone(),
+        };
+        let container = FakeContainer {
+            new: new.clone(),
+            state,
+            behaviour,
+            logs: Vec::new(),
+            turn: watch::Sender::new(0),
+        };
+        inner.containers.insert(new.name.clone(), container);
+        Ok(())
+    }
+
+    async fn start(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.lock(); // never held across an await
+        let fault = inner.start_faults.pop_front();
+        if fault != Some(StartFault::HangUpBeforeStarting) {
+            *inner.starts.entry(name.to_owned()).or_default() += 1;
+        }
+        let Some(container) = inner.containers.get_mut(name) else {
+            return Err(absent());
+        };
+        if container.behaviour.no_entrypoint {
+            container.state.seen = Seen::StartFailed;
+            container.state.exit_code = 127;
+            container.state.error = "exec: no such file or directory".to_owned();
+            return Err(EngineError::Refused {
+                status: 400,
+                message: container.state.error.clone(),
+            });
+        }
+        match fault {
+            None => {
+                self.launch(name, container);
+                Ok(())
+            }
+            Some(StartFault::HangUpAfterStarting) => {
+                self.launch(name, container);
+                Err(hung_up())
+            }
+            Some(StartFault::HangUpBeforeStarting) => Err(hung_up()),
+        }
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<Container>, EngineError> {
+        let inner = self.lock();
+        Ok(inner.containers.get(name).map(|found| found.state.clone()))
+    }
+
+    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Listed>, EngineError> {
+        let inner = self.lock();
+        let has = |container: &FakeContainer| {
+            let own = &container.new.labels;
+            labels.iter().all(|(name, value)| own.get(name) == Some(value))
+        };
+        let found = inner.containers.iter().filter(|(_, found)| has(found));
+        Ok(found
+            .map(|(name, container)| Listed {
+                name: name.clone(),
+                labels: container.new.labels.clone(),
+            })
+            .collect())
+    }
+
+    async fn kill(&self, name: &str, signal: Signal) -> Result<(), KillError> {
+        if self.signal(name, signal) {
+            Ok(())
+        } else {
+            Err(KillError::NotRunning)
+        }
+    }
+
+    async fn unpause(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let container = inner.containers.get_mut(name).ok_or_else(absent)?;
+        container.state.seen = Seen::Running;
+        Ok(())
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let seen = inner.containers.get(name).map(|found| found.state.seen);
+        if matches!(seen, Some(Seen::Running | Seen::Paused)) {
+            return Err(EngineError::Refused {
+                status: 409,
+                message: "it runs".to_owned(),
+            });
+        }
+        inner.containers.remove(name);
+        Ok(())
+    }
+
+    async fn wait(&self, name: &str) -> Result<(), EngineError> {
+        loop {
+            let mut turn = {
+                let inner = self.lock();
+                let container = inner.containers.get(name).ok_or_else(absent)?;
+                if !matches!(container.state.seen, Seen::Running | Seen::Paused) {
+                    return Ok(());
+                }
+                container.turn.subscribe()
+            };
+            if turn.changed().await.is_err() {
+                return Err(absent());
+            }
+        }
+    }
+
+    fn logs(
+        &self,
+        name: &str,
+        from: LogsFrom,
+    ) -> impl Stream<Item = Result<Output, EngineError>> + Send + Unpin + 'static {
+        let (engine, name) = (self.clone(), name.to_owned());
+        Box::pin(stream::unfold((0_usize, false), move |(place, over)| {
+            let (engine, name) = (engine.clone(), name.clone());
+            async move {
+                loop {
+                    if over {
+                        return None;
+                    }
+                    let mut turn = {
+                        let inner = engine.lock();
+                        let Some(container) = inner.containers.get(&name) else {
+                            return Some((Err(absent()), (place, true)));
+                        };
+                        if let Some(piece) = container.logs.get(place) {
+                            return Some((Ok(piece.clone()), (place + 1, false)));
+                        }
+                        if !from.follow || container.state.seen != Seen::Running {
+                            return None;
+                        }
+                        container.turn.subscribe()
+                    };
+                    if turn.changed().await.is_err() {
+                        return None;
+                    }
+                }
+            }
+        }))
+    }
+
+    async fn stats(&self, _name: &str) -> Result<Stats, EngineError> {
+        Ok(Stats {
+            cpu_micros: 1_000,
+            memory_bytes: 1 << 20,
+        })
+    }
+
+    async fn pull(&self, image: &str, _credentials: Option<Credentials>) -> Result<(), PullError> {
+        tokio::task::yield_now().await;
+        let mut inner = self.lock();
+        inner.pulls += 1;
+        let facts = inner.remote.get(image).cloned();
+        let facts = facts.ok_or_else(|| PullError::NoSuchImage {
+            message: format!("manifest unknown: {image}"),
+        })?;
+        inner.images.insert(image.to_owned(), facts);
+        let _ = self.events.send(EngineEvent::Images);
+        Ok(())
+    }
+
+    async fn inspect_image(&self, image: &str) -> Result<Option<ImageFacts>, EngineError> {
+        Ok(self.lock().images.get(image).cloned())
+    }
+
+    async fn list_images(&self) -> Result<Vec<ListedImage>, EngineError> {
+        let inner = self.lock();
+        let listed = inner.images.iter().filter_map(|(name, facts)| {
+            Some(ListedImage {
+                id: facts.id.parse().ok()?,
+                digests: name.contains('@').then(|| name.clone()).into_iter().collect(),
+                tags: Vec::new(),
+                created: 0,
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    async fn ensure_network(
+        &self,
+        _name: &str,
+        _labels: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn events(
+        &self,
+        _since: Option<Timestamp>,
+    ) -> impl Stream<Item = Result<EngineEvent, EngineError>> + Send + Unpin + 'static {
+        Box::pin(stream::unfold(
+            self.events.subscribe(),
+            async |mut events| match events.recv().await {
+                Ok(event) => Some((Ok(event), events)),
+                Err(_) => None,
+            },
+        ))
+    }
+}
