@@ -269,8 +269,9 @@ async fn a_push_to_a_real_registry_moves_the_channel() {
     if !contract::wanted("a_push_to_a_real_registry_moves_the_channel") {
         return;
     }
+    let no_docker_config = tempfile::tempdir().unwrap();
     let client = OciRegistry::new(registry::Config {
-        docker_config: Some(tempfile::tempdir().unwrap().keep()),
+        docker_config: Some(no_docker_config.path().to_owned()),
         ..registry::Config::default()
     });
     let secrets = "distribution: {secrets: [correct-horse-battery]}";
