@@ -11,10 +11,11 @@ use muster_proto::v1::channel_service_server::ChannelServiceServer;
 use muster_proto::v1::job_service_server::JobServiceServer;
 use muster_proto::v1::session_service_server::SessionServiceServer;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
@@ -122,7 +123,6 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(PING_DEADLINE))
         .http2_adaptive_window(Some(true))
         .max_concurrent_streams(STREAMS_MAX)
-        .tcp_nodelay(true)
         .layer(CatchPanicLayer::new())
         .layer(TraceLayer::new_for_grpc().make_span_with(grpc_span))
         .add_routes(routes);
@@ -130,7 +130,9 @@ pub(crate) async fn serve(
     let serving = async {
         match bound {
             Bound::Tcp(listener) => {
-                let incoming = TcpListenerStream::new(listener);
+                // The builder's own option does not reach a listener that is passed in; without it every
+                // other answer waits 40 ms for an acknowledgement.
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
                 router.serve_with_incoming_shutdown(incoming, ended).await
             }
             Bound::Unix(listener) => {
