@@ -39,6 +39,8 @@ mod wire;
 
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod e2e;
 
 pub use config::Config;
 

@@ -61,6 +61,8 @@ pub struct Evidence<'a> {
     /// A deadly signal that the engine was asked to send by somebody else.
     pub foreign_kill: Option<Timestamp>,
     pub engine: EngineHistory,
+    /// What the container's init process said when it could not execute the task's program.
+    pub init_failure: Option<String>,
     /// Besides 0.
     pub success_codes: &'a [u8],
 }
@@ -92,6 +94,12 @@ pub fn classify(evidence: &Evidence<'_>) -> End {
         end.exit_code = Some(exit.code);
         return end;
     }
+    if let Some(message) = &evidence.init_failure {
+        return End {
+            message: cut(message),
+            ..no_program(exit.code)
+        };
+    }
     if let Some(reason) = foreign_hand(evidence) {
         return End::of(Outcome::InfraError, reason);
     }
@@ -120,13 +128,21 @@ fn by_own_hand(kill: Kill) -> End {
 
 fn never_started(exit: &Exit) -> End {
     let mut end = match exit.code {
-        127 => End::of(Outcome::ImageError, EndReason::NoSuchEntrypoint),
-        125 | 126 => End::of(Outcome::ImageError, EndReason::Rejected),
+        125..=127 => no_program(exit.code),
         _ if !exit.error.is_empty() => End::of(Outcome::ImageError, EndReason::Rejected),
         _ => End::of(Outcome::InfraError, EndReason::NeverStarted),
     };
     end.message = cut(&exit.error);
     end
+}
+
+/// 127: there is no such program; others: it can't be executed.
+fn no_program(code: i32) -> End {
+    let reason = match code {
+        127 => EndReason::NoSuchEntrypoint,
+        _ => EndReason::Rejected,
+    };
+    End::of(Outcome::ImageError, reason)
 }
 
 /// 255 is what the engine writes when it comes back and finds the container gone.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::Timestamp;
 use tokio::time::Instant;
 
@@ -13,12 +15,15 @@ use crate::outcome::{EngineHistory, Evidence, Exit, Kill, KillReason, Restart, c
 use crate::output::spool::{LogFile, Spool};
 use crate::output::{self, Begin};
 use crate::plan::Seen;
-use crate::runtime::{Container, KillError, Runtime, Signal};
+use crate::runtime::{Container, KillError, LogsFrom, Runtime, Signal};
 
 /// A killed container that is still there after so long is killed again.
 const KILL_AGAIN: Duration = Duration::from_secs(30);
 /// The clock that counts a run also runs while the host sleeps; timers don't.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
+/// How the init process that Docker puts into containers begins its last words.
+const INIT_PREFIX: &str = "[FATAL tini (";
+const INIT_WORDS: Duration = Duration::from_secs(2);
 const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How far stopping it has come.
@@ -212,12 +217,8 @@ impl<R: Runtime> Life<R> {
     /// The verdict, with everything it rests on.
     pub(super) async fn classify(&mut self, container: Option<Container>) -> Ending {
         let Some(found) = container else {
-            let end = muster_core::outcome::End::of(
-                muster_core::outcome::Outcome::Lost,
-                muster_core::outcome::EndReason::ContainerGone,
-            );
             return Ending {
-                end,
+                end: End::of(Outcome::Lost, EndReason::ContainerGone),
                 container: None,
             };
         };
@@ -237,6 +238,7 @@ impl<R: Runtime> Life<R> {
             },
             kills: &self.kills,
             foreign_kill,
+            init_failure: self.init_failure(&found).await,
             engine,
             success_codes: &self.task.success_codes,
         });
@@ -244,6 +246,24 @@ impl<R: Runtime> Life<R> {
             end,
             container: Some(found),
         }
+    }
+
+    /// What the init process printed if it could not execute the task's program. Its exit codes alone
+    /// are also those of a shell that does not find a command.
+    async fn init_failure(&self, found: &Container) -> Option<String> {
+        if !matches!(found.exit_code, 126 | 127) || found.started.is_none() {
+            return None;
+        }
+        let from = LogsFrom {
+            follow: false,
+            since: None,
+        };
+        let mut pieces = self.shared.runtime.logs(&self.name, from);
+        let first = tokio::time::timeout(INIT_WORDS, pieces.next()).await;
+        let piece = first.ok()??.ok()?;
+        let text = String::from_utf8_lossy(&piece.data);
+        let said = text.strip_prefix(INIT_PREFIX)?.split_once("] ")?.1;
+        Some(said.trim_end().to_owned())
     }
 
     async fn engine_history(&self) -> EngineHistory {

@@ -15,6 +15,7 @@ fn exited(code: i32) -> Evidence<'static> {
         },
         kills: &[],
         foreign_kill: None,
+        init_failure: None,
         engine: EngineHistory::default(),
         success_codes: &[],
     }
@@ -72,6 +73,12 @@ fn killed(code: i32, reason: KillReason) -> Evidence<'static> {
         kills: Vec::leak(vec![kill]),
         ..exited(code)
     }
+}
+
+fn no_program(code: i32) -> Evidence<'static> {
+    let mut evidence = exited(code);
+    evidence.init_failure = Some("exec /no/such failed".to_owned());
+    evidence
 }
 
 fn brief(evidence: &Evidence<'_>) -> (Outcome, EndReason, Option<i32>) {
@@ -150,6 +157,9 @@ fn each_row_of_the_table() {
         ),
         (never(128, "bad mount"), (ImageError, Rejected, None)),
         (never(0, ""), (InfraError, NeverStarted, None)),
+        // Started by an init process that found no program.
+        (no_program(127), (ImageError, NoSuchEntrypoint, None)),
+        (no_program(126), (ImageError, Rejected, None)),
         // The task's own.
         (exited(143), (Failed, Signaled, Some(143))),
         (exited(139), (Failed, Signaled, Some(139))),

@@ -2,7 +2,7 @@
 //!
 //! What it copies: a start whose caller hung up runs all the same; a second start of an exited
 //! container runs it again; a name in use is a conflict; a container that was never started is
-//! told from one that ended; a missing entrypoint leaves a `created` container with an error.
+//! told from one that ended; one that the engine can't start stays `created`, with an error.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,8 +30,8 @@ pub struct Behaviour {
     pub output: Vec<(LogStream, String)>,
     /// What it does about TERM.
     pub on_term: OnTerm,
-    /// The engine can't start it: `created`, code 127 and an error.
-    pub no_entrypoint: bool,
+    /// The engine can't start it: `created`, code 128 and an error.
+    pub refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Default for Behaviour {
             exit_code: 0,
             output: Vec::new(),
             on_term: OnTerm::Die,
-            no_entrypoint: false,
+            refused: false,
         }
     }
 }
@@ -61,6 +61,17 @@ impl Behaviour {
     pub fn forever() -> Self {
         Self {
             takes: Duration::from_secs(86_400 * 365),
+            ..Self::default()
+        }
+    }
+
+    /// Its init process finds no such program.
+    #[must_use]
+    pub fn missing_entrypoint() -> Self {
+        let text = "[FATAL tini (7)] exec /no/such failed: No such file or directory\n";
+        Self {
+            exit_code: 127,
+            output: vec![(LogStream::Stderr, text.to_owned())],
             ..Self::default()
         }
     }
@@ -334,10 +345,10 @@ impl Runtime for FakeRuntime {
         let Some(container) = inner.containers.get_mut(name) else {
             return Err(absent());
         };
-        if container.behaviour.no_entrypoint {
+        if container.behaviour.refused {
             container.state.seen = Seen::StartFailed;
-            container.state.exit_code = 127;
-            container.state.error = "exec: no such file or directory".to_owned();
+            container.state.exit_code = 128;
+            container.state.error = "unable to find user nosuch".to_owned();
             return Err(EngineError::Refused {
                 status: 400,
                 message: container.state.error.clone(),

@@ -269,10 +269,16 @@ async fn images_are_pulled_once_and_missing_ones_said() {
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::ImageError, "no_such_image", None));
 
-    bench.engine.script("missing", Behaviour { no_entrypoint: true, ..Behaviour::default() });
+    bench.engine.script("missing", Behaviour::missing_entrypoint());
     let id = bench.offer(&["missing"]).await;
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::ImageError, "no_such_entrypoint", None));
+    assert!(ended.end.unwrap().message.contains("exec /no/such failed"));
+
+    bench.engine.script("refused", Behaviour { refused: true, ..Behaviour::default() });
+    let id = bench.offer(&["refused"]).await;
+    let ended = bench.coordinator.ended(id).await;
+    assert_eq!(brief(&ended), (pb::Outcome::ImageError, "rejected", None));
     agent.stop().await;
 }
 
