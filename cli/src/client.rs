@@ -140,7 +140,13 @@ impl Client {
             team: self.team.clone(),
             id: id.to_owned(),
         };
-        Ok(self.jobs().get(request).await?.into_inner())
+        match self.jobs().get(request).await {
+            Ok(reply) => Ok(reply.into_inner()),
+            Err(status) if status.code() == tonic::Code::NotFound => Err(Failure::NoJob {
+                message: status.message().to_owned(),
+            }),
+            Err(status) => Err(status.into()),
+        }
     }
 
     /// Turns `@last` into an id; leaves anything else to the coordinator.

@@ -18,6 +18,9 @@ pub(crate) use up::up;
 
 const COORDINATOR: &str = "MUSTER_COORDINATOR_";
 const AGENT: &str = "MUSTER_AGENT_";
+/// What daemons log unless `MUSTER_LOG` says otherwise. The plumbing would log each refused request as
+/// an error; whoever sent it has the answer.
+const LOGGED: &str = "info,tower_http=off";
 const LOG_FORMAT: &str = "MUSTER_LOG_FORMAT";
 
 /// Why a daemon did not start, or had to end.
@@ -58,7 +61,7 @@ pub(crate) fn coordinator(flags: &CoordinatorArgs) -> Result<Exit, Failure> {
     let file = format!("{SYSTEM_DIR}/coordinator.yaml");
     let vars = settings(COORDINATOR, &file, flags.settings())?;
     let config = parse_coordinator(&vars)?;
-    run_daemon("muster-coordinator", "info", async |stop| {
+    run_daemon("muster-coordinator", LOGGED, async |stop| {
         let (ready, serves) = oneshot::channel();
         let running = muster_coordinator::run(config, stop, ready);
         let notify = async {
@@ -76,7 +79,7 @@ pub(crate) fn agent(flags: &AgentDaemonArgs) -> Result<Exit, Failure> {
     let file = format!("{SYSTEM_DIR}/agent.yaml");
     let vars = settings(AGENT, &file, flags.settings())?;
     let config = parse_agent(&vars)?;
-    run_daemon("muster-agent", "info", async |stop| {
+    run_daemon("muster-agent", LOGGED, async |stop| {
         // An engine or a coordinator that is away is waited for: that is running, too.
         notify_ready();
         let ended = muster_agent::run(config, stop).await;

@@ -92,6 +92,8 @@ pub(crate) enum Failure {
     ManyTasks { job: String, array: u32 },
     #[error("task {job}.{index} has no attempt yet")]
     NoAttempt { job: String, index: u32 },
+    #[error("{message}")]
+    NoJob { message: String },
     #[error("no agent is called {name}")]
     NoAgent { name: String },
     #[error("the team has no job yet")]
@@ -125,7 +127,10 @@ impl Failure {
             Self::Connect(error) => error.exit(),
             Self::Call(status) => of_status(status.code()).0,
             Self::Daemon(error) => error.exit(),
-            Self::NoAttempt { .. } | Self::NoAgent { .. } | Self::NoLastJob => Exit::NOT_FOUND,
+            Self::NoJob { .. }
+            | Self::NoAttempt { .. }
+            | Self::NoAgent { .. }
+            | Self::NoLastJob => Exit::NOT_FOUND,
             Self::WaitedLongEnough { .. } => Exit::TIMED_OUT,
             Self::Interrupted => Exit::INTERRUPTED,
             Self::NotConfirmed
@@ -148,7 +153,10 @@ impl Failure {
                 return reason.unwrap_or_else(|| of_status(status.code()).1.to_owned());
             }
             Self::Daemon(_) => "daemon",
-            Self::NoAttempt { .. } | Self::NoAgent { .. } | Self::NoLastJob => "not_found",
+            Self::NoJob { .. }
+            | Self::NoAttempt { .. }
+            | Self::NoAgent { .. }
+            | Self::NoLastJob => "not_found",
             Self::NotConfirmed => "not_confirmed",
             Self::WaitedLongEnough { .. } => "timeout",
             Self::Interrupted => "interrupted",
@@ -166,18 +174,15 @@ impl Failure {
             Self::Call(status) => {
                 let links = status.get_details_help().map(|help| help.links);
                 let links = links.unwrap_or_default().into_iter();
-                let hint = links
+                links
                     .map(|link| link.description)
-                    .find(|text| !text.is_empty());
-                hint.or_else(|| match status.code() {
-                    Code::NotFound => Some("see what there is: muster ps -a".to_owned()),
-                    _ => None,
-                })
+                    .find(|text| !text.is_empty())
             }
             Self::ManyTasks { job, .. } => {
                 Some(format!("for example {job}.0; see: muster ps {job}"))
             }
             Self::NoAttempt { job, index } => Some(format!("see: muster why {job}.{index}")),
+            Self::NoJob { .. } => Some("see what there is: muster ps -a".to_owned()),
             Self::NoAgent { .. } => Some("see: muster agent list".to_owned()),
             Self::NotConfirmed => Some("-y skips the question".to_owned()),
             Self::Target(_)

@@ -49,13 +49,18 @@ pub(crate) fn list<P, J: From<P> + Serialize>(
         }
         Format::Json | Format::Jsonl | Format::Yaml => {
             let things: Vec<J> = things.into_iter().map(J::from).collect();
+            let page = json::Page {
+                name: view.name,
+                things: &things,
+                next_page_token,
+            };
             let text = match console.format {
                 Format::Jsonl => things
                     .iter()
                     .map(|thing| json::text(thing) + "\n")
                     .collect(),
-                Format::Yaml => yaml(&json::page(view.name, &things, next_page_token)),
-                _ => json::text(&json::page(view.name, &things, next_page_token)),
+                Format::Yaml => yaml(&page),
+                _ => json::text(&page),
             };
             console.data(&text)
         }
@@ -84,7 +89,5 @@ pub(crate) fn one<T: Serialize>(
 }
 
 pub(crate) fn yaml<T: Serialize>(thing: &T) -> String {
-    // Through JSON's values, so that both formats have the same names and order.
-    let value = serde_json::to_value(thing).expect("our own shapes are always valid JSON");
-    serde_saphyr::to_string(&value).expect("what is valid JSON is valid YAML")
+    serde_saphyr::to_string(thing).expect("our own shapes are always valid YAML")
 }

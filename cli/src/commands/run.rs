@@ -217,6 +217,7 @@ async fn on_signal(
             if asked == Asked::Terminate {
                 return Ok(Some(Exit::INTERRUPTED));
             }
+            context.console.say("  or          Ctrl-C again within 5 s");
             let second = tokio::time::timeout(SECOND_THOUGHTS, context.signals.next()).await;
             if second.is_ok() {
                 cancel(context, id).await?;

@@ -21,6 +21,8 @@ use crate::quantity::{cpus_text, size_text};
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const DEFAULT_ADDRESS: &str = "127.0.0.1:7380";
+/// Less than a daemon: the terminal is a person's.
+const LOGGED: &str = "warn,tower_http=off";
 const STORE_FILE: &str = "muster.db";
 
 pub(crate) fn up(flags: &UpArgs, console: &mut Console) -> Result<Exit, Failure> {
@@ -38,7 +40,7 @@ pub(crate) fn up(flags: &UpArgs, console: &mut Console) -> Result<Exit, Failure>
         shown(&store, home.as_deref()),
         if is_new { " (new)" } else { "" }
     );
-    run_daemon("muster-up", "warn", async |stop: CancellationToken| {
+    run_daemon("muster-up", LOGGED, async |stop: CancellationToken| {
         // Whichever ends first ends the other.
         let stop = stop.child_token();
         let (ready, serves) = oneshot::channel();

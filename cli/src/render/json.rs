@@ -7,8 +7,8 @@
 mod fleet;
 mod job;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 pub(crate) use fleet::{AgentJson, ChannelJson, ClientJson, ReleaseJson, ServerJson, VersionJson};
 pub(crate) use job::{AttemptJson, ExplanationJson, JobJson, SpecJson, SubmittedJson, TaskJson};
@@ -18,12 +18,19 @@ pub(crate) fn text<T: Serialize>(thing: &T) -> String {
 }
 
 /// `{"<name>": [...], "next_page_token": ""}`.
-pub(crate) fn page<T: Serialize>(name: &str, things: &[T], next_page_token: &str) -> Value {
-    let things = serde_json::to_value(things).expect("our own shapes are always valid JSON");
-    let mut page = Map::new();
-    page.insert(name.to_owned(), things);
-    page.insert("next_page_token".to_owned(), next_page_token.into());
-    Value::Object(page)
+pub(crate) struct Page<'a, T> {
+    pub(crate) name: &'static str,
+    pub(crate) things: &'a [T],
+    pub(crate) next_page_token: &'a str,
+}
+
+impl<T: Serialize> Serialize for Page<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut page = serializer.serialize_map(Some(2))?;
+        page.serialize_entry(self.name, self.things)?;
+        page.serialize_entry("next_page_token", self.next_page_token)?;
+        page.end()
+    }
 }
 
 /// An empty text means: not set.

@@ -144,8 +144,10 @@ fn a_channel_with_its_release() {
 
 #[test]
 fn a_page_names_what_it_holds() {
-    assert_eq!(
-        page("jobs", &[1, 2], "x").to_string(),
-        r#"{"jobs":[1,2],"next_page_token":"x"}"#
-    );
+    let page = Page {
+        name: "jobs",
+        things: &[1, 2],
+        next_page_token: "x",
+    };
+    assert_eq!(text(&page), r#"{"jobs":[1,2],"next_page_token":"x"}"#);
 }
