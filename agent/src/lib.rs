@@ -38,9 +38,9 @@ mod usage;
 mod wire;
 
 #[cfg(test)]
-mod rig;
-#[cfg(test)]
 mod e2e;
+#[cfg(test)]
+mod rig;
 
 pub use config::Config;
 

@@ -82,7 +82,10 @@ impl Coordinator {
     pub(crate) fn config(&self, data_dir: &Path) -> Config {
         let name = format!("agent-{}", uuid::Uuid::now_v7().simple());
         let vars = [
-            ("MUSTER_AGENT_COORDINATOR", format!("http://{}", self.address)),
+            (
+                "MUSTER_AGENT_COORDINATOR",
+                format!("http://{}", self.address),
+            ),
             ("MUSTER_AGENT_NAME", name),
             ("MUSTER_AGENT_DATA_DIR", data_dir.display().to_string()),
         ];
@@ -153,7 +156,10 @@ impl Coordinator {
         logframe::decode(&bytes)
             .map(|frame| {
                 let frame = frame.unwrap();
-                (frame.stream, String::from_utf8_lossy(frame.data).into_owned())
+                (
+                    frame.stream,
+                    String::from_utf8_lossy(frame.data).into_owned(),
+                )
             })
             .collect()
     }

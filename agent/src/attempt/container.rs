@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use muster_core::ids::{AttemptId, TeamName};
+use muster_core::ids::{AgentName, AttemptId, TeamName};
 
 use crate::config::Config;
 use crate::offer::Task;
@@ -20,9 +20,10 @@ pub(super) fn container_name(cluster: &str, id: AttemptId) -> String {
     format!("mu-{}-{id}", short(cluster))
 }
 
-/// The team's own bridge.
-pub(super) fn network_name(cluster: &str, team: &TeamName) -> String {
-    format!("muster-{}-{team}", short(cluster))
+/// The team's own bridge. It is this agent's too: the engine does not keep names of networks unique,
+/// so two agents on one engine that shared a name could make it ambiguous.
+pub(super) fn network_name(cluster: &str, agent: &AgentName, team: &TeamName) -> String {
+    format!("muster-{}-{agent}-{team}", short(cluster))
 }
 
 fn short(cluster: &str) -> String {

@@ -118,7 +118,7 @@ impl<R: Runtime> Life<R> {
         if !self.task.bridge {
             return Ok(None);
         }
-        let name = network_name(&self.cluster, &self.task.team);
+        let name = network_name(&self.cluster, &self.shared.config.name, &self.task.team);
         if self.shared.networks.read().await.contains(&name) {
             return Ok(Some(name));
         }

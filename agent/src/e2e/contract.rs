@@ -37,20 +37,34 @@ async fn script(engine: &impl Runtime, image: &str) -> Vec<String> {
     let state = async |name: &str| {
         let found = engine.inspect(name).await.unwrap();
         found.map_or("absent".to_owned(), |found| {
-            format!("{:?} {} {}", found.seen, found.exit_code, found.started.is_some())
+            format!(
+                "{:?} {} {}",
+                found.seen,
+                found.exit_code,
+                found.started.is_some()
+            )
         })
     };
     note(state(&name).await);
     // A name in use is a conflict (E3).
     let new = container(&name, image, &["/bin/sh", "-c", "exit 3"], dir.path());
     engine.create(&new).await.unwrap();
-    note(format!("taken {}", matches!(engine.create(&new).await, Err(CreateError::NameTaken))));
+    note(format!(
+        "taken {}",
+        matches!(engine.create(&new).await, Err(CreateError::NameTaken))
+    ));
     note(state(&name).await);
     let labels = new.labels.clone();
-    note(format!("listed {}", engine.list(&labels).await.unwrap().len()));
+    note(format!(
+        "listed {}",
+        engine.list(&labels).await.unwrap().len()
+    ));
     // A signal for what doesn't run is told apart.
     let killed = engine.kill(&name, Signal::Term).await;
-    note(format!("not running {}", matches!(killed, Err(KillError::NotRunning))));
+    note(format!(
+        "not running {}",
+        matches!(killed, Err(KillError::NotRunning))
+    ));
     engine.start(&name).await.unwrap();
     engine.wait(&name).await.unwrap();
     note(state(&name).await);
@@ -68,7 +82,11 @@ async fn script(engine: &impl Runtime, image: &str) -> Vec<String> {
     refused.user = "nosuch".to_owned();
     engine.create(&refused).await.unwrap();
     let started = engine.start(&name).await;
-    note(format!("refused {} {}", started.is_err(), state(&name).await));
+    note(format!(
+        "refused {} {}",
+        started.is_err(),
+        state(&name).await
+    ));
     engine.remove(&name).await.unwrap();
 
     // A program that is missing is the init process's to say.
@@ -76,10 +94,17 @@ async fn script(engine: &impl Runtime, image: &str) -> Vec<String> {
     engine.create(&missing).await.unwrap();
     engine.start(&name).await.unwrap();
     engine.wait(&name).await.unwrap();
-    let from = LogsFrom { follow: false, since: None };
+    let from = LogsFrom {
+        follow: false,
+        since: None,
+    };
     let first = engine.logs(&name, from).next().await.unwrap().unwrap();
     let words = String::from_utf8_lossy(&first.data).into_owned();
-    note(format!("missing {} {}", words.starts_with("[FATAL tini ("), state(&name).await));
+    note(format!(
+        "missing {} {}",
+        words.starts_with("[FATAL tini ("),
+        state(&name).await
+    ));
     engine.remove(&name).await.unwrap();
 
     // What runs can't be removed; KILL ends it with 137.
@@ -92,7 +117,13 @@ async fn script(engine: &impl Runtime, image: &str) -> Vec<String> {
     engine.wait(&name).await.unwrap();
     note(state(&name).await);
     engine.remove(&name).await.unwrap();
-    note(format!("{:?}", engine.inspect_image("muster/none@sha256:0").await.is_ok_and(|f| f.is_some())));
+    note(format!(
+        "{:?}",
+        engine
+            .inspect_image("muster/none@sha256:0")
+            .await
+            .is_ok_and(|f| f.is_some())
+    ));
     seen
 }
 
@@ -100,13 +131,33 @@ async fn script(engine: &impl Runtime, image: &str) -> Vec<String> {
 async fn the_fake_engine_does_as_the_real_one() {
     let fake = FakeRuntime::new();
     fake.hold("sha256:1");
-    fake.script("/bin/sh", Behaviour { exit_code: 3, ..Behaviour::default() });
-    fake.script("refused", Behaviour { refused: true, ..Behaviour::default() });
+    fake.script(
+        "/bin/sh",
+        Behaviour {
+            exit_code: 3,
+            ..Behaviour::default()
+        },
+    );
+    fake.script(
+        "refused",
+        Behaviour {
+            refused: true,
+            ..Behaviour::default()
+        },
+    );
     fake.script("/no/such", Behaviour::missing_entrypoint());
-    fake.script("/bin/sleep", Behaviour { on_term: OnTerm::Ignore, ..Behaviour::forever() });
+    fake.script(
+        "/bin/sleep",
+        Behaviour {
+            on_term: OnTerm::Ignore,
+            ..Behaviour::forever()
+        },
+    );
     let faked = script(&fake, "sha256:1").await;
     assert_eq!(faked[5], format!("{:?} 3 true", Seen::Exited));
 
-    let Some((engine, image)) = super::engine().await else { return };
+    let Some((engine, image)) = super::engine().await else {
+        return;
+    };
     assert_eq!(script(&engine, &image).await, faked);
 }

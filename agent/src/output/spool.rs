@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use muster_core::ids::AttemptId;
 use muster_core::logframe::{self, LogStream};
 use tokio::sync::watch;
@@ -131,6 +132,8 @@ pub(crate) struct Spool {
     /// Of stdout and stderr.
     marks: [Mark; 2],
     skips: [Option<Skip>; 2],
+    /// Time of the last piece of each stream, if that piece did not end its line.
+    open_lines: [Option<u64>; 2],
     dropped: u64,
 }
 
@@ -174,6 +177,7 @@ impl Spool {
             crc: past.crc,
             marks: past.marks,
             skips: [None; 2],
+            open_lines: [None; 2],
             dropped: 0,
         })
     }
@@ -184,6 +188,7 @@ impl Spool {
 
     /// From now on output comes that may be in the spool already.
     pub(crate) fn skip_known(&mut self) {
+        self.open_lines = [None; 2];
         self.skips = self.marks.map(|mark| {
             Some(Skip {
                 mark,
@@ -204,18 +209,38 @@ impl Spool {
     pub(crate) async fn write(&mut self, pieces: &[Output]) {
         let mut frames = Vec::new();
         for piece in pieces {
-            let Some(new) = self.unknown_part(piece) else {
-                continue;
-            };
-            let size = u64::try_from(frames.len() + new.len() + logframe::HEADER);
-            if self.has_room(size.unwrap_or(u64::MAX)) {
-                self.declare_gap(piece.at_micros, &mut frames);
-                logframe::encode(piece.stream, piece.at_micros, new, &mut frames);
-            } else {
-                self.drop_bytes(new.len());
+            if let Some(end) = self.lost_line_end(piece) {
+                self.add(&end, &mut frames);
             }
+            self.add(piece, &mut frames);
         }
         self.append(frames).await;
+    }
+
+    /// Docker's `local` log driver loses the end of a line that is longer than 16 KiB. The parts of one
+    /// line have one time, so a part without an end before another time was the last of its line.
+    fn lost_line_end(&mut self, piece: &Output) -> Option<Output> {
+        let open = &mut self.open_lines[index(piece.stream)];
+        let lost = open.filter(|at| *at != piece.at_micros);
+        *open = (piece.data.last() != Some(&b'\n')).then_some(piece.at_micros);
+        lost.map(|at_micros| Output {
+            stream: piece.stream,
+            at_micros,
+            data: Bytes::from_static(b"\n"),
+        })
+    }
+
+    fn add(&mut self, piece: &Output, frames: &mut Vec<u8>) {
+        let Some(new) = self.unknown_part(piece) else {
+            return;
+        };
+        let size = u64::try_from(frames.len() + new.len() + logframe::HEADER);
+        if self.has_room(size.unwrap_or(u64::MAX)) {
+            self.declare_gap(piece.at_micros, frames);
+            logframe::encode(piece.stream, piece.at_micros, new, frames);
+        } else {
+            self.drop_bytes(new.len());
+        }
     }
 
     /// Adds a note of muster's own about missing output.

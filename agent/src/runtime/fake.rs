@@ -376,7 +376,9 @@ impl Runtime for FakeRuntime {
         let inner = self.lock();
         let has = |container: &FakeContainer| {
             let own = &container.new.labels;
-            labels.iter().all(|(name, value)| own.get(name) == Some(value))
+            labels
+                .iter()
+                .all(|(name, value)| own.get(name) == Some(value))
         };
         let found = inner.containers.iter().filter(|(_, found)| has(found));
         Ok(found
@@ -494,7 +496,11 @@ impl Runtime for FakeRuntime {
         let listed = inner.images.iter().filter_map(|(name, facts)| {
             Some(ListedImage {
                 id: facts.id.parse().ok()?,
-                digests: name.contains('@').then(|| name.clone()).into_iter().collect(),
+                digests: name
+                    .contains('@')
+                    .then(|| name.clone())
+                    .into_iter()
+                    .collect(),
                 tags: Vec::new(),
                 created: 0,
             })

@@ -7,8 +7,8 @@ use muster_proto::v1::order::Kind;
 
 use crate::config::Config;
 use crate::rig::{Agent, Coordinator, DEADLINE, offer, stop};
-use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, StartFault};
 use crate::runtime::Signal;
+use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, StartFault};
 use crate::wire::seq;
 
 const IMAGE: &str =
@@ -75,7 +75,13 @@ async fn a_task_runs_and_nothing_is_left() {
         (LogStream::Stdout, "out\n".to_owned()),
         (LogStream::Stderr, "err".to_owned()),
     ];
-    bench.engine.script("hello", Behaviour { output: output.clone(), ..Behaviour::default() });
+    bench.engine.script(
+        "hello",
+        Behaviour {
+            output: output.clone(),
+            ..Behaviour::default()
+        },
+    );
     let agent = bench.agent();
     let id = bench.offer(&["hello"]).await;
 
@@ -83,7 +89,13 @@ async fn a_task_runs_and_nothing_is_left() {
     assert_eq!(brief(&ended), (pb::Outcome::Succeeded, "exited", Some(0)));
     assert_eq!(bench.coordinator.log(id).await, output);
     bench.until_clean().await;
-    let seen: Vec<_> = bench.coordinator.lock().reports.keys().map(|key| key.1).collect();
+    let seen: Vec<_> = bench
+        .coordinator
+        .lock()
+        .reports
+        .keys()
+        .map(|key| key.1)
+        .collect();
     assert_eq!(seen, [seq::ANSWER, seq::STARTED, seq::ENDED]);
     agent.stop().await;
 }
@@ -121,17 +133,30 @@ async fn a_task_finds_its_metadata() {
 #[tokio::test]
 async fn a_stop_is_term_then_kill() {
     let bench = Bench::new().await;
-    let stubborn = Behaviour { on_term: OnTerm::Ignore, ..Behaviour::forever() };
-    let polite = Behaviour { on_term: OnTerm::Exit(0), ..Behaviour::forever() };
+    let stubborn = Behaviour {
+        on_term: OnTerm::Ignore,
+        ..Behaviour::forever()
+    };
+    let polite = Behaviour {
+        on_term: OnTerm::Exit(0),
+        ..Behaviour::forever()
+    };
     bench.engine.script("stubborn", stubborn);
     bench.engine.script("polite", polite);
     let agent = bench.agent();
     for word in ["stubborn", "polite"] {
         let id = bench.offer(&[word]).await;
         bench.coordinator.started(id).await;
-        bench.coordinator.order(stop(id, pb::StopReason::Canceled)).await;
+        bench
+            .coordinator
+            .order(stop(id, pb::StopReason::Canceled))
+            .await;
         let ended = bench.coordinator.ended(id).await;
-        assert_eq!(brief(&ended), (pb::Outcome::Canceled, "canceled_by_user", None), "{word}");
+        assert_eq!(
+            brief(&ended),
+            (pb::Outcome::Canceled, "canceled_by_user", None),
+            "{word}"
+        );
     }
     bench.until_clean().await;
     agent.stop().await;
@@ -143,8 +168,10 @@ async fn a_run_has_a_limit_of_time() {
     bench.engine.script("wait", Behaviour::forever());
     let agent = bench.agent();
     let (id, mut offer) = offer(IMAGE, &["wait"]);
-    offer.spec.as_mut().unwrap().run_timeout =
-        Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 });
+    offer.spec.as_mut().unwrap().run_timeout = Some(prost_types::Duration {
+        seconds: 0,
+        nanos: 300_000_000,
+    });
     bench.coordinator.order(Kind::Offer(offer)).await;
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Timeout, "run_timeout", None));
@@ -155,15 +182,22 @@ async fn a_run_has_a_limit_of_time() {
 async fn a_start_that_hung_up_is_looked_at_and_never_repeated() {
     let bench = Bench::new().await;
     let agent = bench.agent();
-    bench.engine.fail_next_start(StartFault::HangUpAfterStarting);
+    bench
+        .engine
+        .fail_next_start(StartFault::HangUpAfterStarting);
     let ran = bench.offer(&["hello"]).await;
     let ended = bench.coordinator.ended(ran).await;
     assert_eq!(brief(&ended).0, pb::Outcome::Succeeded);
 
-    bench.engine.fail_next_start(StartFault::HangUpBeforeStarting);
+    bench
+        .engine
+        .fail_next_start(StartFault::HangUpBeforeStarting);
     let never = bench.offer(&["hello"]).await;
     let ended = bench.coordinator.ended(never).await;
-    assert_eq!(brief(&ended), (pb::Outcome::InfraError, "never_started", None));
+    assert_eq!(
+        brief(&ended),
+        (pb::Outcome::InfraError, "never_started", None)
+    );
     bench.until_clean().await;
     assert!(bench.engine.starts().values().all(|starts| *starts == 1));
     agent.stop().await;
@@ -173,7 +207,13 @@ async fn a_start_that_hung_up_is_looked_at_and_never_repeated() {
 async fn a_restarted_agent_takes_its_containers_up_again() {
     let bench = Bench::new().await;
     let output = vec![(LogStream::Stdout, "once\n".to_owned())];
-    bench.engine.script("wait", Behaviour { output: output.clone(), ..Behaviour::forever() });
+    bench.engine.script(
+        "wait",
+        Behaviour {
+            output: output.clone(),
+            ..Behaviour::forever()
+        },
+    );
     let agent = bench.agent();
     let id = bench.offer(&["wait"]).await;
     bench.coordinator.started(id).await;
@@ -183,10 +223,15 @@ async fn a_restarted_agent_takes_its_containers_up_again() {
     let agent = bench.agent();
     let held = bench
         .coordinator
-        .until("a second hello", |seen| seen.hellos.get(1).map(|hello| hello.attempts.clone()))
+        .until("a second hello", |seen| {
+            seen.hellos.get(1).map(|hello| hello.attempts.clone())
+        })
         .await;
     assert_eq!(held, [crate::wire::from_attempt_id(id)]);
-    bench.coordinator.order(stop(id, pb::StopReason::Preempted)).await;
+    bench
+        .coordinator
+        .order(stop(id, pb::StopReason::Preempted))
+        .await;
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Preempted, "drained", None));
     assert_eq!(bench.coordinator.log(id).await, output);
@@ -202,11 +247,14 @@ async fn an_end_without_acknowledgement_is_delivered_by_the_next_life() {
         seen.mute = true;
         seen.deaf = true;
     });
-    bench.engine.script("seven", Behaviour {
-        exit_code: 7,
-        output: vec![(LogStream::Stdout, "x".to_owned())],
-        ..Behaviour::default()
-    });
+    bench.engine.script(
+        "seven",
+        Behaviour {
+            exit_code: 7,
+            output: vec![(LogStream::Stdout, "x".to_owned())],
+            ..Behaviour::default()
+        },
+    );
     let agent = bench.agent();
     let id = bench.offer(&["seven"]).await;
     bench.coordinator.ended(id).await;
@@ -221,7 +269,10 @@ async fn an_end_without_acknowledgement_is_delivered_by_the_next_life() {
     let agent = bench.agent();
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Failed, "exited", Some(7)));
-    assert_eq!(bench.coordinator.log(id).await, [(LogStream::Stdout, "x".to_owned())]);
+    assert_eq!(
+        bench.coordinator.log(id).await,
+        [(LogStream::Stdout, "x".to_owned())]
+    );
     bench.until_clean().await;
     agent.stop().await;
 }
@@ -229,13 +280,24 @@ async fn an_end_without_acknowledgement_is_delivered_by_the_next_life() {
 #[tokio::test]
 async fn what_others_do_to_a_container_is_not_the_tasks_fault() {
     let bench = Bench::new().await;
-    bench.engine.script("polite", Behaviour { on_term: OnTerm::Exit(0), ..Behaviour::forever() });
+    bench.engine.script(
+        "polite",
+        Behaviour {
+            on_term: OnTerm::Exit(0),
+            ..Behaviour::forever()
+        },
+    );
     let agent = bench.agent();
     let id = bench.offer(&["polite"]).await;
     bench.coordinator.started(id).await;
-    bench.engine.kill_from_outside(&bench.container(id), Signal::Term);
+    bench
+        .engine
+        .kill_from_outside(&bench.container(id), Signal::Term);
     let ended = bench.coordinator.ended(id).await;
-    assert_eq!(brief(&ended), (pb::Outcome::InfraError, "killed_externally", None));
+    assert_eq!(
+        brief(&ended),
+        (pb::Outcome::InfraError, "killed_externally", None)
+    );
 
     let id = bench.offer(&["polite"]).await;
     bench.coordinator.started(id).await;
@@ -267,15 +329,29 @@ async fn images_are_pulled_once_and_missing_ones_said() {
     let (id, offer) = offer(&absent, &["hello"]);
     bench.coordinator.order(Kind::Offer(offer)).await;
     let ended = bench.coordinator.ended(id).await;
-    assert_eq!(brief(&ended), (pb::Outcome::ImageError, "no_such_image", None));
+    assert_eq!(
+        brief(&ended),
+        (pb::Outcome::ImageError, "no_such_image", None)
+    );
 
-    bench.engine.script("missing", Behaviour::missing_entrypoint());
+    bench
+        .engine
+        .script("missing", Behaviour::missing_entrypoint());
     let id = bench.offer(&["missing"]).await;
     let ended = bench.coordinator.ended(id).await;
-    assert_eq!(brief(&ended), (pb::Outcome::ImageError, "no_such_entrypoint", None));
+    assert_eq!(
+        brief(&ended),
+        (pb::Outcome::ImageError, "no_such_entrypoint", None)
+    );
     assert!(ended.end.unwrap().message.contains("exec /no/such failed"));
 
-    bench.engine.script("refused", Behaviour { refused: true, ..Behaviour::default() });
+    bench.engine.script(
+        "refused",
+        Behaviour {
+            refused: true,
+            ..Behaviour::default()
+        },
+    );
     let id = bench.offer(&["refused"]).await;
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::ImageError, "rejected", None));
@@ -290,13 +366,18 @@ async fn what_the_policy_forbids_is_refused_and_unknown_stops_are_answered() {
     forbidden.spec.as_mut().unwrap().user = "root".into();
     bench.coordinator.order(Kind::Offer(forbidden)).await;
     let (unknown, _) = offer(IMAGE, &["hello"]);
-    bench.coordinator.order(stop(unknown, pb::StopReason::Superseded)).await;
+    bench
+        .coordinator
+        .order(stop(unknown, pb::StopReason::Superseded))
+        .await;
     for (id, reason) in [(id, "policy"), (unknown, "never_seen")] {
         let refused = bench
             .coordinator
-            .until("a refusal", |seen| match seen.reports.get(&(id, seq::ANSWER))? {
-                pb::report::News::Refused(refused) => Some(refused.clone()),
-                _ => None,
+            .until("a refusal", |seen| {
+                match seen.reports.get(&(id, seq::ANSWER))? {
+                    pb::report::News::Refused(refused) => Some(refused.clone()),
+                    _ => None,
+                }
             })
             .await;
         assert_eq!(refused.reason, reason);
@@ -316,7 +397,14 @@ async fn a_coordinator_with_a_smaller_term_is_not_obeyed() {
         .await;
     bench.offer(&["hello"]).await;
     assert!(bench.coordinator.lock().reports.is_empty());
-    assert!(bench.coordinator.lock().hellos.iter().all(|hello| hello.term == 5));
+    assert!(
+        bench
+            .coordinator
+            .lock()
+            .hellos
+            .iter()
+            .all(|hello| hello.term == 5)
+    );
     assert!(bench.engine.names().is_empty());
     agent.stop().await;
 }
@@ -327,10 +415,19 @@ async fn heartbeats_carry_load_figures_and_changed_images() {
     let agent = bench.agent();
     let beat = bench
         .coordinator
-        .until("images", |seen| seen.beats.iter().find(|beat| beat.images.is_some()).cloned())
+        .until("images", |seen| {
+            seen.beats
+                .iter()
+                .find(|beat| beat.images.is_some())
+                .cloned()
+        })
         .await;
     assert_eq!(beat.images.unwrap().images[0].digests, [IMAGE]);
     assert!(beat.load.unwrap().memory_available_bytes > 0);
-    assert!(beat.samples.iter().any(|sample| sample.name == "muster_agent_attempts_running"));
+    assert!(
+        beat.samples
+            .iter()
+            .any(|sample| sample.name == "muster_agent_attempts_running")
+    );
     agent.stop().await;
 }
