@@ -83,10 +83,9 @@ impl Task {
     /// Reads an offer under the host's policy.
     pub(crate) fn check(offer: &pb::Offer, policy: &Policy) -> Result<Self, Refusal> {
         let task = Self::read(offer)?;
-        policy.check(
-            &task.image,
-            offer.spec.as_ref().unwrap_or(&pb::JobSpec::default()),
-        )?;
+        if let Some(spec) = &offer.spec {
+            policy.check(&task.image, spec)?;
+        }
         Ok(task)
     }
 

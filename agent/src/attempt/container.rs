@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use muster_core::ids::{AgentName, AttemptId, TeamName};
+use muster_core::ids::{AgentId, AttemptId, TeamName};
 
 use crate::config::Config;
 use crate::offer::Task;
@@ -22,7 +22,7 @@ pub(super) fn container_name(cluster: &str, id: AttemptId) -> String {
 
 /// The team's own bridge. It is this agent's too: the engine does not keep names of networks unique,
 /// so two agents on one engine that shared a name could make it ambiguous.
-pub(super) fn network_name(cluster: &str, agent: &AgentName, team: &TeamName) -> String {
+pub(super) fn network_name(cluster: &str, agent: &AgentId, team: &TeamName) -> String {
     format!("muster-{}-{agent}-{team}", short(cluster))
 }
 

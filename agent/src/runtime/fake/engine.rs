@@ -1,0 +1,271 @@
+//! The engine's side of the fake: what a request does.
+
+use std::collections::BTreeMap;
+
+use futures_util::{Stream, stream};
+use muster_core::time::Timestamp;
+use tokio::sync::watch;
+
+use super::{Behaviour, FakeContainer, FakeRuntime, StartFault};
+use crate::plan::Seen;
+use crate::runtime::{
+    Container, CreateError, Credentials, EngineError, EngineEvent, EngineInfo, ImageFacts,
+    KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError, Runtime, Signal,
+    Stats,
+};
+
+fn hung_up() -> EngineError {
+    EngineError::Unreachable {
+        source: "the connection was closed".into(),
+    }
+}
+
+fn absent() -> EngineError {
+    EngineError::Refused {
+        status: 404,
+        message: "No such container".to_owned(),
+    }
+}
+
+impl Runtime for FakeRuntime {
+    async fn engine(&self) -> Result<EngineInfo, EngineError> {
+        Ok(EngineInfo {
+            version: "fake".to_owned(),
+            live_restore: false,
+            cgroup_parents: false,
+            cpus: 2,
+        })
+    }
+
+    async fn daemon_started(&self) -> Option<Timestamp> {
+        Some(self.lock().started)
+    }
+
+    async fn ping(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn create(&self, new: &NewContainer) -> Result<(), CreateError> {
+        let mut inner = self.lock();
+        if inner.containers.contains_key(&new.name) {
+            return Err(CreateError::NameTaken);
+        }
+        if !inner.images.values().any(|facts| facts.id == new.image) {
+            return Err(CreateError::NoSuchImage);
+        }
+        let word = new.command.first().map_or("", String::as_str);
+        let script = inner.scripts.iter().rev().find(|(of, _)| of == word);
+        let behaviour = script.map_or_else(Behaviour::default, |(_, found)| found.clone());
+        let state = Container {
+            seen: Seen::Created,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started: None,
+            finished: None,
+            labels: new.labels.clone(),
+        };
+        let container = FakeContainer {
+            new: new.clone(),
+            state,
+            behaviour,
+            logs: Vec::new(),
+            turn: watch::Sender::new(0),
+        };
+        inner.containers.insert(new.name.clone(), container);
+        Ok(())
+    }
+
+    async fn start(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.lock(); // never held across an await
+        let fault = inner.start_faults.pop_front();
+        if fault != Some(StartFault::HangUpBeforeStarting) {
+            *inner.starts.entry(name.to_owned()).or_default() += 1;
+        }
+        let Some(container) = inner.containers.get_mut(name) else {
+            return Err(absent());
+        };
+        if container.behaviour.refused {
+            container.state.seen = Seen::StartFailed;
+            container.state.exit_code = 128;
+            container.state.error = "unable to find user nosuch".to_owned();
+            return Err(EngineError::Refused {
+                status: 400,
+                message: container.state.error.clone(),
+            });
+        }
+        match fault {
+            None => {
+                self.launch(name, container);
+                Ok(())
+            }
+            Some(StartFault::HangUpAfterStarting) => {
+                self.launch(name, container);
+                Err(hung_up())
+            }
+            Some(StartFault::HangUpBeforeStarting) => Err(hung_up()),
+        }
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<Container>, EngineError> {
+        let inner = self.lock();
+        Ok(inner.containers.get(name).map(|found| found.state.clone()))
+    }
+
+    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Listed>, EngineError> {
+        let inner = self.lock();
+        let has = |container: &FakeContainer| {
+            let own = &container.new.labels;
+            labels
+                .iter()
+                .all(|(name, value)| own.get(name) == Some(value))
+        };
+        let found = inner.containers.iter().filter(|(_, found)| has(found));
+        Ok(found
+            .map(|(name, container)| Listed {
+                name: name.clone(),
+                labels: container.new.labels.clone(),
+            })
+            .collect())
+    }
+
+    async fn kill(&self, name: &str, signal: Signal) -> Result<(), KillError> {
+        if self.signal(name, signal) {
+            Ok(())
+        } else {
+            Err(KillError::NotRunning)
+        }
+    }
+
+    async fn unpause(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let container = inner.containers.get_mut(name).ok_or_else(absent)?;
+        container.state.seen = Seen::Running;
+        Ok(())
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let seen = inner.containers.get(name).map(|found| found.state.seen);
+        if matches!(seen, Some(Seen::Running | Seen::Paused)) {
+            return Err(EngineError::Refused {
+                status: 409,
+                message: "it runs".to_owned(),
+            });
+        }
+        inner.containers.remove(name);
+        Ok(())
+    }
+
+    async fn wait(&self, name: &str) -> Result<(), EngineError> {
+        loop {
+            let mut turn = {
+                let inner = self.lock();
+                let container = inner.containers.get(name).ok_or_else(absent)?;
+                if !matches!(container.state.seen, Seen::Running | Seen::Paused) {
+                    return Ok(());
+                }
+                container.turn.subscribe()
+            };
+            if turn.changed().await.is_err() {
+                return Err(absent());
+            }
+        }
+    }
+
+    fn logs(
+        &self,
+        name: &str,
+        from: LogsFrom,
+    ) -> impl Stream<Item = Result<Output, EngineError>> + Send + Unpin + 'static {
+        let (engine, name) = (self.clone(), name.to_owned());
+        Box::pin(stream::unfold((0_usize, false), move |(place, over)| {
+            let (engine, name) = (engine.clone(), name.clone());
+            async move {
+                loop {
+                    if over {
+                        return None;
+                    }
+                    let mut turn = {
+                        let inner = engine.lock();
+                        let Some(container) = inner.containers.get(&name) else {
+                            return Some((Err(absent()), (place, true)));
+                        };
+                        if let Some(piece) = container.logs.get(place) {
+                            return Some((Ok(piece.clone()), (place + 1, false)));
+                        }
+                        if !from.follow || container.state.seen != Seen::Running {
+                            return None;
+                        }
+                        container.turn.subscribe()
+                    };
+                    if turn.changed().await.is_err() {
+                        return None;
+                    }
+                }
+            }
+        }))
+    }
+
+    async fn stats(&self, _name: &str) -> Result<Stats, EngineError> {
+        Ok(Stats {
+            cpu_micros: 1_000,
+            memory_bytes: 1 << 20,
+        })
+    }
+
+    async fn pull(&self, image: &str, _credentials: Option<Credentials>) -> Result<(), PullError> {
+        tokio::task::yield_now().await;
+        let mut inner = self.lock();
+        inner.pulls += 1;
+        let facts = inner.remote.get(image).cloned();
+        let facts = facts.ok_or_else(|| PullError::NoSuchImage {
+            message: format!("manifest unknown: {image}"),
+        })?;
+        inner.images.insert(image.to_owned(), facts);
+        let _ = self.events.send(EngineEvent::Images);
+        Ok(())
+    }
+
+    async fn inspect_image(&self, image: &str) -> Result<Option<ImageFacts>, EngineError> {
+        Ok(self.lock().images.get(image).cloned())
+    }
+
+    async fn list_images(&self) -> Result<Vec<ListedImage>, EngineError> {
+        let inner = self.lock();
+        let listed = inner.images.iter().filter_map(|(name, facts)| {
+            Some(ListedImage {
+                id: facts.id.parse().ok()?,
+                digests: name
+                    .contains('@')
+                    .then(|| name.clone())
+                    .into_iter()
+                    .collect(),
+                tags: Vec::new(),
+                created: 0,
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    async fn ensure_network(
+        &self,
+        _name: &str,
+        _labels: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn events(
+        &self,
+        _since: Option<Timestamp>,
+    ) -> impl Stream<Item = Result<EngineEvent, EngineError>> + Send + Unpin + 'static {
+        Box::pin(stream::unfold(
+            self.events.subscribe(),
+            async |mut events| match events.recv().await {
+                Ok(event) => Some((Ok(event), events)),
+                Err(_) => None,
+            },
+        ))
+    }
+}
