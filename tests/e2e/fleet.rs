@@ -1,0 +1,277 @@
+//! A coordinator and its agents as separate processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::processes::{Daemon, docker, eventually};
+
+/// The test image; `scripts/setup testbox` builds it.
+pub(crate) const IMAGE: &str = "muster/testbox:1";
+
+/// Whether the outside parts were promised. Says so if not: a test that did not run has not passed.
+pub(crate) fn enabled() -> bool {
+    let enabled = std::env::var("MUSTER_E2E").is_ok_and(|value| value == "1");
+    if !enabled {
+        eprintln!("SKIPPED: needs a Docker engine; set MUSTER_E2E=1, as `make e2e` does");
+    }
+    enabled
+}
+
+/// The binary: `MUSTER_BIN`, or what cargo built beside this test.
+pub(crate) fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("MUSTER_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests lie in PROFILE/deps");
+    let path = profile.join("muster");
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --bin muster",
+        path.display()
+    );
+    path
+}
+
+pub(crate) struct Fleet {
+    pub(crate) directory: TempDir,
+    pub(crate) grpc: String,
+    pub(crate) http: SocketAddr,
+    coordinator_flags: Vec<String>,
+    coordinator: Option<Daemon>,
+    agents: Vec<(String, Daemon)>,
+    agent_environment: Vec<(String, String)>,
+}
+
+impl Fleet {
+    /// A coordinator and so many agents, named `a1`, `a2`, …, with four places each.
+    pub(crate) fn start(agents: usize) -> Self {
+        Self::start_with(agents, &[])
+    }
+
+    pub(crate) fn start_with(agents: usize, coordinator_flags: &[&str]) -> Self {
+        Self::start_in(agents, coordinator_flags, &[])
+    }
+
+    /// The same with variables for the daemons.
+    pub(crate) fn start_in(
+        agents: usize,
+        coordinator_flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut fleet = Self {
+            directory: tempfile::tempdir().expect("there is room for a temporary directory"),
+            grpc: "127.0.0.1:0".to_owned(),
+            http: "127.0.0.1:0".parse().expect("an address"),
+            coordinator_flags: coordinator_flags
+                .iter()
+                .map(|flag| (*flag).to_owned())
+                .collect(),
+            coordinator: None,
+            agents: Vec::new(),
+            agent_environment: environment.iter().map(own).collect(),
+        };
+        fleet.start_coordinator();
+        for number in 1..=agents {
+            fleet.start_agent(&format!("a{number}"));
+        }
+        fleet.wait_for_agents(agents);
+        fleet
+    }
+
+    /// Starts the coordinator, the second time on the ports of the first.
+    pub(crate) fn start_coordinator(&mut self) {
+        let directory = self.directory.path().join("coordinator");
+        let addresses = directory.join("addresses.json");
+        // What an earlier one wrote says nothing about this one.
+        let _ = std::fs::remove_file(&addresses);
+        let mut command = self.daemon("coordinator");
+        command.arg("--data-dir").arg(&directory);
+        command.args([
+            "--listen",
+            &self.grpc,
+            "--http-listen",
+            &self.http.to_string(),
+        ]);
+        command.args(&self.coordinator_flags);
+        let mut daemon = Daemon::start("coordinator", self.directory.path(), &mut command);
+        let text = eventually("the coordinator writing its addresses", || {
+            assert!(
+                daemon.is_running(),
+                "the coordinator ended:\n{}",
+                daemon.tail()
+            );
+            std::fs::read_to_string(&addresses).ok()
+        });
+        let written: Value = serde_json::from_str(&text).expect("addresses.json is JSON");
+        self.grpc = written["grpc"]
+            .as_str()
+            .expect("the gRPC address")
+            .to_owned();
+        self.http = written["http"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .expect("an address");
+        self.coordinator = Some(daemon);
+    }
+
+    pub(crate) fn start_agent(&mut self, name: &str) {
+        let mut command = self.daemon("agent");
+        command
+            .arg("--data-dir")
+            .arg(self.directory.path().join(name));
+        command.args([
+            "--coordinator",
+            &format!("http://{}", self.grpc),
+            "--name",
+            name,
+        ]);
+        command.args(["--places", "4", "--cpus", "8", "--memory", "8g"]);
+        let daemon = Daemon::start(name, self.directory.path(), &mut command);
+        self.agents.push((name.to_owned(), daemon));
+    }
+
+    fn daemon(&self, verb: &str) -> Command {
+        let mut command = clean_command();
+        command.arg(verb);
+        for (name, value) in &self.agent_environment {
+            command.env(name, value);
+        }
+        command
+    }
+
+    pub(crate) fn wait_for_agents(&self, count: usize) {
+        eventually("all agents being online", || {
+            let agents = self.json(&["agent", "list"]);
+            let all = agents["agents"].as_array()?;
+            let online = all
+                .iter()
+                .filter(|agent| agent["state"] == "online")
+                .count();
+            (online == count).then_some(())
+        });
+    }
+
+    pub(crate) fn coordinator(&mut self) -> &mut Daemon {
+        self.coordinator
+            .as_mut()
+            .expect("the coordinator was started")
+    }
+
+    pub(crate) fn agent(&mut self, name: &str) -> &mut Daemon {
+        let found = self.agents.iter_mut().find(|(known, _)| known == name);
+        &mut found.expect("the agent was started").1
+    }
+
+    /// Runs a client command.
+    pub(crate) fn muster(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("muster can be run")
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = clean_command();
+        command
+            .env("MUSTER_ADDR", format!("http://{}", self.grpc))
+            .args(arguments);
+        command
+    }
+
+    /// Runs a client command that must succeed, and gives what it printed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.muster(arguments);
+        let (text, errors) = (stdout(&output), stderr(&output));
+        assert!(
+            output.status.success(),
+            "muster {arguments:?}: {text}{errors}"
+        );
+        text.trim().to_owned()
+    }
+
+    /// Runs a client command with `-o json`.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.ok(&[arguments, &["-o", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    /// Submits a job on the test image and gives its id.
+    pub(crate) fn submit(&self, flags: &[&str], command: &[&str]) -> String {
+        let image = ["run", "-d", "--pull", "never", "--network", "none"];
+        self.ok(&[&image, flags, &[IMAGE], command].concat())
+    }
+
+    /// Waits until a task of the job runs.
+    pub(crate) fn wait_for_running(&self, job: &str, count: u64) {
+        eventually("the tasks running", || {
+            (self.json(&["job", "get", job])["counts"]["running"] == count).then_some(())
+        });
+    }
+
+    /// Ids of the containers of this fleet.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let label = format!("label=muster.cluster={}", self.cluster());
+        let ids = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &label]);
+        ids.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until no container of this fleet is left.
+    pub(crate) fn wait_for_no_containers(&self) {
+        eventually("all containers being removed", || {
+            self.containers().is_empty().then_some(())
+        });
+    }
+
+    fn cluster(&self) -> String {
+        let version = self.json(&["version"]);
+        version["server"]["cluster"]
+            .as_str()
+            .expect("the cluster's id")
+            .to_owned()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let reachable = self.coordinator.as_mut().is_some_and(Daemon::is_running);
+        if !reachable {
+            return;
+        }
+        let containers = if std::thread::panicking() {
+            Vec::new()
+        } else {
+            self.containers()
+        };
+        self.agents.clear();
+        if !containers.is_empty() {
+            let mut arguments = vec!["rm", "--force", "--volumes"];
+            arguments.extend(containers.iter().map(String::as_str));
+            docker(&arguments);
+        }
+    }
+}
+
+/// The binary without the settings of whoever runs the tests.
+fn clean_command() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars() {
+        if name.starts_with("MUSTER_") || name.starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

@@ -1,0 +1,14 @@
+//! The real binary, a real engine, a real registry and a real push gateway.
+//!
+//! Needs root's access to a Docker engine, so it runs only with `MUSTER_E2E=1`, as `make e2e` and
+//! `make test` set it. Every test has a fleet of its own: daemons on free ports, a data directory, and
+//! containers that carry the fleet's own cluster label; all of it is gone when the test ends.
+
+mod fleet;
+mod processes;
+
+mod life;
+mod outcomes;
+mod registry;
+mod stranger;
+mod telemetry;

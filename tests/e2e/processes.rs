@@ -1,0 +1,136 @@
+//! Child processes that end with their test, and waits with a deadline.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Long enough for a slow machine; a wait that takes so long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a predicate.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Looks again and again until there is something, and fails with `what` after a minute.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not happen within {PATIENCE:?}"
+        );
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+/// A port that was free a moment ago, for programs that can't choose one themselves.
+pub(crate) fn free_address() -> SocketAddr {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    probe.local_addr().expect("a bound socket has an address")
+}
+
+/// A process that is asked to end, and then made to, when this is dropped.
+pub(crate) struct Daemon {
+    name: String,
+    child: Child,
+    pub(crate) log: PathBuf,
+}
+
+impl Daemon {
+    pub(crate) fn start(name: &str, directory: &Path, command: &mut Command) -> Self {
+        let log = directory.join(format!("{name}.log"));
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log);
+        let file = file.expect("the test's directory can be written");
+        let errors = file.try_clone().expect("a file can be shared");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn();
+        let child = child.unwrap_or_else(|error| panic!("{name} could not start: {error}"));
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child can be asked")
+            .is_none()
+    }
+
+    /// Waits until somebody listens there.
+    pub(crate) fn wait_for_port(&mut self, address: SocketAddr) {
+        eventually(&format!("{} listening on {address}", self.name), || {
+            assert!(self.is_running(), "{} ended:\n{}", self.name, self.tail());
+            TcpStream::connect(address).ok()
+        });
+    }
+
+    pub(crate) fn tail(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// SIGTERM, and its exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.signal("-TERM");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                return status.code();
+            }
+            std::thread::park_timeout(LOOK);
+        }
+        self.kill();
+        None
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn signal(&self, signal: &str) {
+        let _ = Command::new("kill")
+            .args([signal, &self.pid().to_string()])
+            .status();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.terminate();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.name, self.tail());
+        }
+    }
+}
+
+/// Runs docker and gives what it printed.
+pub(crate) fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker")
+        .args(arguments)
+        .output()
+        .expect("docker can be run");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
