@@ -20,6 +20,7 @@ impl ChannelSink for Followed {
                 id: channel.id.clone(),
                 repository: channel.repository.clone(),
                 tag: channel.tag.clone(),
+                current: Some(channel.current.digest),
             };
             fleet.channels().map(follow).collect()
         });
@@ -37,6 +38,7 @@ impl ChannelSink for Followed {
             id: channel,
             repository,
             tag,
+            current: _,
         } = channel;
         let event = Event::ImageResolved {
             channel,

@@ -54,6 +54,8 @@ pub struct FollowedChannel {
     pub id: ChannelId,
     pub repository: Repository,
     pub tag: Tag,
+    /// Where the channel is; absent before its first release.
+    pub current: Option<Digest>,
 }
 
 /// The coordinator's driver, as the follower sees it.
@@ -334,26 +336,45 @@ async fn look_at(
     tags: BTreeMap<Tag, Cause>,
 ) {
     for (tag, cause) in tags {
-        let result = resolve_patiently(eye, repository, &tag, cause).await;
-        if let Err(error) = &result {
-            tracing::warn!(
-                image.repository = %repository,
-                image.tag = %tag,
-                error = chain(error),
-                "tag could not be resolved"
-            );
-        }
-        // Listed after the answer came: a channel may have been made or moved in the meantime.
-        for channel in sink.channels().await {
-            if channel.repository != *repository || channel.tag != tag {
-                continue;
-            }
-            eye.remember(&channel.id, &result);
-            if let Ok(digest) = result {
-                sink.resolved(channel, digest, cause).await;
-            }
+        let is_news = look_once(eye, sink, repository, &tag, cause).await;
+        // A registry may tell of a push before it moves the tag: what is no news yet may be soon.
+        if cause == Cause::Webhook && !is_news {
+            tokio::time::sleep(eye.retries[0]).await;
+            look_once(eye, sink, repository, &tag, cause).await;
         }
     }
+}
+
+/// Whether a channel was told something new, or nothing could be found out.
+async fn look_once(
+    eye: &Eye,
+    sink: &dyn ChannelSink,
+    repository: &Repository,
+    tag: &Tag,
+    cause: Cause,
+) -> bool {
+    let result = resolve_patiently(eye, repository, tag, cause).await;
+    if let Err(error) = &result {
+        tracing::warn!(
+            image.repository = %repository,
+            image.tag = %tag,
+            error = chain(error),
+            "tag could not be resolved"
+        );
+    }
+    let mut is_news = result.is_err();
+    // Listed after the answer came: a channel may have been made or moved in the meantime.
+    for channel in sink.channels().await {
+        if channel.repository != *repository || channel.tag != *tag {
+            continue;
+        }
+        eye.remember(&channel.id, &result);
+        if let Ok(digest) = result {
+            is_news |= channel.current != Some(digest);
+            sink.resolved(channel, digest, cause).await;
+        }
+    }
+    is_news
 }
 
 async fn resolve_patiently(

@@ -80,12 +80,14 @@ impl<S: Store> ChannelService for Channels<S> {
             id,
             repository,
             tag,
+            current: None,
         };
         let digest = self.0.follower.look(&followed).await.map_err(unresolved)?;
         let FollowedChannel {
             id: channel,
             repository,
             tag,
+            current: _,
         } = followed;
         self.change(move |ticket| Event::ChannelSet {
             ticket,
@@ -104,17 +106,19 @@ impl<S: Store> ChannelService for Channels<S> {
         let pb::RefreshChannelRequest { team, name } = request.into_inner();
         let id = channel_id(&team, &name)?;
         let channel = self.find(id.clone()).await?;
-        let (repository, tag) = (channel.repository, channel.tag);
+        let (repository, tag) = (channel.repository.clone(), channel.tag.clone());
         let followed = FollowedChannel {
             id: id.clone(),
             repository,
             tag,
+            current: Some(channel.current.digest),
         };
         let digest = self.0.follower.look(&followed).await.map_err(unresolved)?;
         let FollowedChannel {
             id: channel,
             repository,
             tag,
+            current: _,
         } = followed;
         let cause = Cause::Poll;
         let resolved = Event::ImageResolved {

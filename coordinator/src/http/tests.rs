@@ -107,6 +107,7 @@ fn channel(name: &str, repository: &str) -> FollowedChannel {
         },
         repository: repository.parse().unwrap(),
         tag: Tag::parse("latest").unwrap(),
+        current: None,
     }
 }
 

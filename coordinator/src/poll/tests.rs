@@ -11,6 +11,8 @@ type Told = (FollowedChannel, Digest, Cause);
 struct Sink {
     channels: Mutex<Vec<FollowedChannel>>,
     told: Mutex<Vec<Told>>,
+    /// What happens right after the next telling.
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl ChannelSink for Sink {
@@ -26,6 +28,9 @@ impl ChannelSink for Sink {
         cause: Cause,
     ) -> BoxFuture<'_, ()> {
         self.told.lock().unwrap().push((channel, digest, cause));
+        if let Some(then) = self.then.lock().unwrap().take() {
+            then();
+        }
         Box::pin(async {})
     }
 }
@@ -100,6 +105,7 @@ fn channel(name: &str, image: &str) -> FollowedChannel {
         },
         repository: repository.parse().unwrap(),
         tag: Tag::parse(tag).unwrap(),
+        current: None,
     }
 }
 
@@ -205,6 +211,27 @@ async fn a_burst_of_hints_is_one_look_at_a_time_and_one_after_the_last() {
     assert_eq!(told[2], (etl, digest(9), Cause::Webhook));
     assert_eq!(rig.registry.asked().len(), 3);
     assert_eq!(rig.registry.most_in_flight(), 1);
+}
+
+#[tokio::test]
+async fn a_hint_that_comes_before_the_tag_has_moved_is_not_lost() {
+    let mut etl = channel("etl", "reg.example/etl:latest");
+    etl.current = Some(digest(1));
+    let rig = Rig::start(&[&etl]);
+    rig.told(1).await;
+
+    let (registry, pushed) = (rig.registry.clone(), etl.clone());
+    let move_tag = move || registry.push(&pushed.repository, &pushed.tag, digest(2));
+    *rig.sink.then.lock().unwrap() = Some(Box::new(move_tag));
+    rig.follower.hint(hint("reg.example/etl:latest")).unwrap();
+
+    let told = rig.told(3).await;
+    assert_eq!(
+        told[1].1,
+        digest(1),
+        "the registry had not moved the tag yet"
+    );
+    assert_eq!(told[2], (etl, digest(2), Cause::Webhook));
 }
 
 #[tokio::test]
