@@ -16,7 +16,7 @@ use run::RunArgs;
 
 /// Runs containerized batch tasks on a fleet.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, about, propagate_version = true)]
+#[command(name = "muster", bin_name = "muster", version)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,

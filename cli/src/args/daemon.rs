@@ -112,6 +112,18 @@ pub(crate) struct AgentDaemonArgs {
     /// Serve the agent's own metrics on a loopback port [env: MUSTER_AGENT_METRICS_LISTEN]
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<String>,
+    /// Given to tasks as PUSHGATEWAY_URL [env: MUSTER_AGENT_PUSHGATEWAY_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) pushgateway_url: Option<String>,
+    /// Given to tasks as OTEL_EXPORTER_OTLP_ENDPOINT [env: MUSTER_AGENT_OTLP_ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Images pulled at a time [env: MUSTER_AGENT_PULLS] [default: 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) pulls: Option<String>,
+    /// Containers created and started at a time [env: MUSTER_AGENT_STARTS] [default: two for each CPU]
+    #[arg(long, value_name = "N")]
+    pub(crate) starts: Option<String>,
 }
 
 impl AgentDaemonArgs {
@@ -128,6 +140,10 @@ impl AgentDaemonArgs {
             memory,
             policy,
             metrics_listen,
+            pushgateway_url,
+            otlp_endpoint,
+            pulls,
+            starts,
         } = self;
         let labels = (!labels.is_empty()).then(|| labels.join(","));
         given([
@@ -141,6 +157,10 @@ impl AgentDaemonArgs {
             ("MUSTER_AGENT_MEMORY", memory),
             ("MUSTER_AGENT_POLICY_FILE", policy),
             ("MUSTER_AGENT_METRICS_LISTEN", metrics_listen),
+            ("MUSTER_AGENT_PUSHGATEWAY_URL", pushgateway_url),
+            ("MUSTER_AGENT_OTLP_ENDPOINT", otlp_endpoint),
+            ("MUSTER_AGENT_PULLS", pulls),
+            ("MUSTER_AGENT_STARTS", starts),
         ])
     }
 }

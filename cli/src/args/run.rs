@@ -111,7 +111,12 @@ pub(crate) struct JobFlags {
     )]
     pub(crate) priority: i32,
     /// Retries after the task's own failures and after the fleet's, such as 3 or user=3,infra=5
-    #[arg(long, value_name = "N|user=N,infra=N", default_value = "")]
+    #[arg(
+        long,
+        value_name = "N|user=N,infra=N",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) retries: Retries,
     /// Delay before the first retry [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
