@@ -176,8 +176,11 @@ impl<S: Store> Driver<S> {
                 session,
                 orders,
             } => {
-                // Replacing an older stream closes it.
-                self.streams.insert(agent, Stream { session, orders });
+                let known = self.streams.get(&agent).map(|stream| stream.session);
+                // Replacing an older stream closes it; one that was overtaken is closed itself.
+                if known.is_none_or(|known| known < session) {
+                    self.streams.insert(agent, Stream { session, orders });
+                }
             }
             Input::Look(look) => looks.push(look),
         }

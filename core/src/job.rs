@@ -112,10 +112,19 @@ pub struct JobProgress {
     /// The first attempt's start.
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
+    /// Of the whole job.
     pub cancel: Option<CancelRequest>,
+    /// Tasks whose cancel was asked for while an attempt held them. They get no other attempt.
+    pub canceling: Ranges,
 }
 
 impl JobProgress {
+    /// Whether somebody wants the task to end: it gets no other attempt.
+    #[must_use]
+    pub fn is_canceled(&self, index: u32) -> bool {
+        self.cancel.is_some() || self.canceling.contains(index)
+    }
+
     /// An attempt in that phase no longer holds its task.
     pub(crate) const fn leave(&mut self, phase: Phase, started: Option<Timestamp>) {
         match phase {
@@ -160,6 +169,7 @@ impl LiveJob {
             started: None,
             ended: None,
             cancel: None,
+            canceling: Ranges::default(),
         };
         Self {
             job,

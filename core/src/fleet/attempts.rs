@@ -8,7 +8,7 @@ use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, TaskId};
 use crate::job::{Job, LiveJob};
 use crate::outcome::{End, EndReason, Outcome, Usage};
 use crate::retry::{self, Budget, Decision, Spent};
-use crate::task::{Phase, Place, Previous, RowState, Stop, StopReason, Task, TaskRow, TaskState};
+use crate::task::{Phase, Place, Previous, RowState, Stop, Task, TaskRow, TaskState};
 use crate::time::Timestamp;
 
 impl Fleet {
@@ -123,14 +123,7 @@ impl Fleet {
         let live = self.live_mut(job.id);
         let progress = &mut live.progress;
         progress.leave(phase, first_start);
-        let canceled = progress.cancel.is_some()
-            || matches!(
-                place.stop,
-                Some(Stop {
-                    reason: StopReason::Canceled,
-                    ..
-                })
-            );
+        let canceled = progress.is_canceled(attempt.task.index);
         let task = live
             .tasks
             .get_mut(&attempt.task.index)

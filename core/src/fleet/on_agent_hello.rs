@@ -21,6 +21,10 @@ impl Fleet {
             attempts,
             held,
         } = hello;
+        let known = self.agents.get(&id).map(|agent| agent.link);
+        if matches!(known, Some(Link::Online { session: newer }) if newer > session) {
+            return; // overtaken by the agent's next stream
+        }
         let agent = self.agents.entry(id.clone()).or_insert_with(|| Agent {
             id: id.clone(),
             profile: profile.clone(),

@@ -45,6 +45,11 @@ impl Fleet {
             .copied()
             .filter(|index| asked.contains(*index))
             .collect();
+        if !whole && !affected.is_empty() {
+            // Orders are forgotten in a restart; rows are not.
+            let known = live.progress.canceling.iter().chain(asked.iter());
+            live.progress.canceling = Ranges::from_ranges(known);
+        }
         let end = End {
             message: wish.reason,
             ..End::of(Outcome::Canceled, EndReason::CanceledByUser)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Fleet;
 use super::timers::Timer;
-use crate::agent::{Agent, Capacity, Link};
+use crate::agent::{Agent, Capacity, Link, Schedulable};
 use crate::event::Restored;
 use crate::ids::{AttemptId, TaskId};
 use crate::job::{Job, JobProgress, LiveJob};
@@ -32,6 +32,15 @@ impl Fleet {
     fn restore_agent(&mut self, now: Timestamp, mut agent: Agent) {
         agent.reserved = Capacity::default();
         agent.live.clear();
+        if let Schedulable::Draining {
+            deadline: Some(deadline),
+            ..
+        } = &agent.schedulable
+        {
+            // Perhaps it has passed: its orders to stop were in memory only.
+            let timer = Timer::DrainDeadline(agent.id.clone());
+            self.timers.set(*deadline, timer);
+        }
         agent.link = match agent.link {
             Link::Online { .. } | Link::Unreachable { .. } => {
                 let lost_at = now + self.limits.lost_after;
@@ -58,9 +67,9 @@ impl Fleet {
             self.keys
                 .insert((job.team.clone(), key.key.clone()), job.id);
         }
-        let canceled = live.progress.cancel.is_some();
         for (index, row) in tasks {
             let id = TaskId { job: job.id, index };
+            let canceled = live.progress.is_canceled(index);
             let Some(task) = restored_task(row, canceled) else {
                 continue;
             };
@@ -121,7 +130,7 @@ fn restored_task(row: TaskRow, canceled: bool) -> Option<Task> {
         },
         RowState::Ended { .. } => return None,
     };
-    // Only the cancel of a whole job is on a row; the other orders are given again by their timers.
+    // Cancels are on the job's row; the other orders are given again by their timers.
     let stop = canceled.then_some(Stop {
         reason: StopReason::Canceled,
         now: false,

@@ -8,4 +8,5 @@ mod rig;
 
 mod agents;
 mod channels;
+mod restart;
 mod tasks;

@@ -37,6 +37,7 @@ pub(crate) fn job_to_wire(row: &JobRow) -> pb::Job {
         started,
         ended,
         cancel,
+        canceling: _,
     } = progress;
     pb::Job {
         id: id.to_string(),

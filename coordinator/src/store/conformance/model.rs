@@ -216,6 +216,7 @@ impl Model {
             reason: "enough".to_owned(),
             at,
         });
+        progress.canceling = Ranges::from_ranges([2..=3, 7..=7]);
         let end = End::of(Outcome::Canceled, EndReason::CanceledByUser);
         let tasks = progress
             .unstarted

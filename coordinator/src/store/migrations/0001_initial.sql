@@ -39,7 +39,8 @@ CREATE TABLE job (
     ended         INTEGER,
     outcome       TEXT,                  -- the worst end among its tasks, once the job has ended
     cancel_reason TEXT,
-    cancel_at     INTEGER
+    cancel_at     INTEGER,
+    canceling     TEXT    NOT NULL      -- ranges: held tasks whose cancel was asked for one by one
 ) STRICT;
 CREATE INDEX job_team ON job (team, id);
 CREATE INDEX job_short ON job (short);

@@ -21,7 +21,7 @@ use crate::store::{JobQuery, JobRow, JobState, Page, ReadError, Resolved, Revisi
 pub(super) const COLUMNS: &str = "j.id, j.team, j.array, j.created, j.rev, j.unstarted, j.withdrawn, \
     j.pending, j.preparing, j.running, j.succeeded, j.failed, j.oom, j.timeout, j.canceled, j.lost, \
     j.preempted, j.image_error, j.infra_error, j.retries, j.started, j.ended, j.cancel_reason, \
-    j.cancel_at, b.key, b.key_body, b.pinned, b.release, b.traceparent, b.spec";
+    j.cancel_at, j.canceling, b.key, b.key_body, b.pinned, b.release, b.traceparent, b.spec";
 pub(super) const TABLES: &str = "job j JOIN job_body b ON b.job = j.seq";
 
 /// Candidates that are named for an ambiguous end of an id.
@@ -29,15 +29,17 @@ const CANDIDATES: usize = 20;
 
 const INSERT: &str = "INSERT INTO job (id, short, team, name, array, created, \
     rev, unstarted, withdrawn, pending, preparing, running, succeeded, failed, oom, timeout, canceled, \
-    lost, preempted, image_error, infra_error, retries, started, ended, outcome, cancel_reason, cancel_at) \
+    lost, preempted, image_error, infra_error, retries, started, ended, outcome, cancel_reason, cancel_at, \
+    canceling) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
-    ?21, ?22, ?23, ?24, ?25, ?26, ?27)";
+    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
 const INSERT_BODY: &str = "INSERT INTO job_body (job, team, key, key_body, pinned, release, traceparent, \
     labels, spec) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 const UPDATE: &str = "UPDATE job SET rev = ?2, unstarted = ?3, withdrawn = ?4, pending = ?5, \
     preparing = ?6, running = ?7, succeeded = ?8, failed = ?9, oom = ?10, timeout = ?11, canceled = ?12, \
     lost = ?13, preempted = ?14, image_error = ?15, infra_error = ?16, retries = ?17, started = ?18, \
-    ended = ?19, outcome = ?20, cancel_reason = ?21, cancel_at = ?22 WHERE id = ?1";
+    ended = ?19, outcome = ?20, cancel_reason = ?21, cancel_at = ?22, canceling = ?23 \
+    WHERE id = ?1";
 const FIND_KEY: &str = "SELECT j.id, b.key_body FROM job_body b JOIN job j ON j.seq = b.job \
     WHERE b.team = ?1 AND b.key = ?2";
 const BY_ID: &str = "SELECT id FROM job WHERE id = ?1 AND team = ?2";
@@ -117,8 +119,8 @@ pub(super) fn update(
     super::exactly_one(rows)
 }
 
-/// The columns of a job that change, `unstarted` to `cancel_at`.
-struct Changing([Value; 20]);
+/// The columns of a job that change, `unstarted` to `canceling`.
+struct Changing([Value; 21]);
 
 impl Changing {
     fn of(progress: &JobProgress) -> Self {
@@ -129,6 +131,7 @@ impl Changing {
             started,
             ended,
             cancel,
+            canceling,
         } = progress;
         let Counts {
             pending,
@@ -173,6 +176,7 @@ impl Changing {
             outcome.into(),
             cancel_reason.into(),
             cancel_at.into(),
+            canceling.to_string().into(),
         ])
     }
 }
@@ -247,6 +251,7 @@ fn read_progress(columns: &mut Columns<'_>) -> Result<JobProgress, ReadError> {
     let cancel = reason
         .zip(at)
         .map(|(reason, at)| CancelRequest { reason, at });
+    let canceling = columns.parsed("ranges of tasks")?;
     Ok(JobProgress {
         unstarted,
         withdrawn,
@@ -254,6 +259,7 @@ fn read_progress(columns: &mut Columns<'_>) -> Result<JobProgress, ReadError> {
         started,
         ended,
         cancel,
+        canceling,
     })
 }
 

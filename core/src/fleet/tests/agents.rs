@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::fleet::Blocker;
 use crate::outcome::{End, EndReason, Outcome};
 use crate::spec::{Requirements, Spec};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 #[test]
@@ -206,6 +207,23 @@ fn an_unknown_agent_is_named() {
         agent: agent("nobody"),
     };
     assert_eq!(answers(&effects), [&Answer::Refused(refusal)]);
+}
+
+#[test]
+fn a_hello_that_a_newer_stream_overtook_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.hello("a1", 1);
+    let old = rig.sessions["a1"];
+    rig.hello("a1", 1);
+    let newer = rig.sessions["a1"];
+    let late = hello("a1", old, 1, BTreeSet::new());
+    assert_eq!(rig.handle(Event::AgentHello(late)), []);
+    rig.handle(Event::AgentGone {
+        agent: agent("a1"),
+        session: old,
+    });
+    let link = rig.fleet.agents().next().unwrap().link;
+    assert_eq!(link, Link::Online { session: newer });
 }
 
 #[test]

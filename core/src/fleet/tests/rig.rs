@@ -25,7 +25,7 @@ pub(super) struct Rig {
     pub(super) fleet: Fleet,
     pub(super) now: Timestamp,
     tickets: u64,
-    sessions: BTreeMap<String, SessionNo>,
+    pub(super) sessions: BTreeMap<String, SessionNo>,
     jobs: u128,
 }
 
@@ -163,26 +163,7 @@ impl Rig {
             .map_or(1, |newest| newest.0 + 1);
         let session = SessionNo(session);
         self.sessions.insert(name.to_owned(), session);
-        let resources = Resources {
-            cpu_millis: 64_000,
-            memory_bytes: 1 << 40,
-            ..Resources::default()
-        };
-        self.handle(Event::AgentHello(Hello {
-            agent: agent(name),
-            session,
-            profile: Profile {
-                pool: PoolName::parse("default").unwrap(),
-                labels: BTreeMap::new(),
-                capacity: Capacity { resources, places },
-                version: "0.1.0".into(),
-                engine: "20.10".into(),
-                boot_id: "b".into(),
-            },
-            term: Term(1),
-            attempts,
-            held: vec![],
-        }))
+        self.handle(Event::AgentHello(hello(name, session, places, attempts)))
     }
 
     pub(super) fn gone(&mut self, name: &str) -> Vec<Effect> {
@@ -270,6 +251,35 @@ impl Rig {
             reason,
             now: false,
         })
+    }
+}
+
+/// What an agent with room for `places` tasks of any size says of itself.
+pub(super) fn hello(
+    name: &str,
+    session: SessionNo,
+    places: u32,
+    attempts: BTreeSet<AttemptId>,
+) -> Hello {
+    let resources = Resources {
+        cpu_millis: 64_000,
+        memory_bytes: 1 << 40,
+        ..Resources::default()
+    };
+    Hello {
+        agent: agent(name),
+        session,
+        profile: Profile {
+            pool: PoolName::parse("default").unwrap(),
+            labels: BTreeMap::new(),
+            capacity: Capacity { resources, places },
+            version: "0.1.0".into(),
+            engine: "20.10".into(),
+            boot_id: "b".into(),
+        },
+        term: Term(1),
+        attempts,
+        held: vec![],
     }
 }
 
