@@ -66,11 +66,13 @@ impl Coordinator {
             stop: CancellationToken::new(),
         };
         let service = SessionServiceServer::new(coordinator.clone());
+        let incoming = TcpListenerStream::new(listener)
+            .map(|stream| stream.inspect(|stream| stream.set_nodelay(true).unwrap()));
         let stop = coordinator.stop.clone();
         tokio::spawn(async move {
             tonic::transport::Server::builder()
                 .add_service(service)
-                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                .serve_with_incoming_shutdown(incoming, async move {
                     stop.cancelled().await;
                 })
                 .await
