@@ -1,1 +1,4 @@
 //! The harness that all tiers of tests share.
+
+pub mod random;
+pub mod sample;

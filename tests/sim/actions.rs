@@ -1,0 +1,168 @@
+//! Carries the script out.
+
+use muster_core::channel::Cause;
+use muster_core::event::{Event, RollbackTo};
+use muster_core::image::{Digest, Tag};
+use muster_core::time::Millis;
+use muster_tests::sample;
+
+use crate::client::channel;
+use crate::script::Action;
+use crate::world::{Happening, World};
+
+impl World {
+    pub(crate) fn act(&mut self, action: Action) {
+        self.trace.note(self.now, format_args!("action {action:?}"));
+        match action {
+            Action::Submit { draw } => self.submit(draw),
+            Action::SubmitAgain { draw, changed } => self.submit_again(draw, changed),
+            Action::Cancel {
+                draw,
+                some_tasks,
+                now,
+            } => self.cancel(draw, some_tasks, now),
+            Action::Push => self.push(),
+            Action::SetChannel => self.set_channel(),
+            Action::RollBack => self.roll_back(),
+            Action::Cordon { host } => self.cordon(host),
+            Action::Uncordon { host } => self.uncordon(host),
+            Action::Drain { host, deadline } => self.drain(host, deadline),
+            Action::CrashCoordinator { down } => self.crash_coordinator(down),
+            Action::CrashAgent { host, down } => self.crash_agent(self.host(host), down),
+            Action::CutStream { host } => {
+                let notice = Millis(self.rng.network.below(40_000));
+                self.cut(self.host(host), notice);
+            }
+            Action::Partition { host, lasts } => self.partition(self.host(host), lasts),
+            Action::RestartEngine {
+                host,
+                gracefully,
+                down,
+            } => self.restart_engine(self.host(host), gracefully, down),
+            Action::Reboot { host, down } => {
+                let host = self.host(host);
+                if self.hosts[host].powered {
+                    self.power_off(host);
+                    self.after(down, Happening::HostStarts { host });
+                }
+            }
+            Action::DestroyHost { host } => {
+                let host = self.host(host);
+                self.power_off(host);
+                self.hosts[host].destroyed = true;
+            }
+            Action::KillContainer { host, draw } => self.kill_from_outside(self.host(host), draw),
+            Action::Heal => self.heal(),
+        }
+    }
+
+    fn host(&self, draw: u64) -> usize {
+        let count = u64::try_from(self.hosts.len()).expect("a handful");
+        usize::try_from(draw % count).expect("a handful")
+    }
+
+    fn soon(&mut self, event: Event) {
+        let arrives = self.now + Millis(self.rng.client.between(1, 50));
+        self.tell(arrives, event);
+    }
+
+    /// The news of a push are the digest that the tag has when it is resolved.
+    fn push(&mut self) {
+        let digest = self.pushed();
+        let event = Event::ImageResolved {
+            channel: channel(),
+            repository: sample::repository(),
+            tag: Tag::parse("latest").expect("it is a tag"),
+            digest,
+            cause: Cause::Webhook,
+        };
+        self.soon(event);
+    }
+
+    fn pushed(&mut self) -> Digest {
+        let byte = u8::try_from(self.rng.client.between(1, 120)).expect("it is small");
+        sample::digest(byte)
+    }
+
+    fn set_channel(&mut self) {
+        let ticket = self.client.ticket();
+        let digest = self.pushed();
+        let event = Event::ChannelSet {
+            ticket,
+            channel: channel(),
+            repository: sample::repository(),
+            tag: Tag::parse("latest").expect("it is a tag"),
+            digest,
+        };
+        self.soon(event);
+    }
+
+    fn roll_back(&mut self) {
+        let event = Event::RolledBack {
+            ticket: self.client.ticket(),
+            channel: channel(),
+            to: RollbackTo::Previous,
+            reason: "bad numbers".into(),
+        };
+        self.soon(event);
+    }
+
+    fn cordon(&mut self, host: u64) {
+        let event = Event::AgentCordoned {
+            ticket: self.client.ticket(),
+            agent: self.hosts[self.host(host)].id.clone(),
+            reason: "a disk is loud".into(),
+        };
+        self.soon(event);
+    }
+
+    fn uncordon(&mut self, host: u64) {
+        let event = Event::AgentUncordoned {
+            ticket: self.client.ticket(),
+            agent: self.hosts[self.host(host)].id.clone(),
+        };
+        self.soon(event);
+    }
+
+    fn drain(&mut self, host: u64, deadline: Option<Millis>) {
+        let event = Event::AgentDrained {
+            ticket: self.client.ticket(),
+            agent: self.hosts[self.host(host)].id.clone(),
+            reason: "a new kernel".into(),
+            deadline: deadline.map(|span| self.now + span),
+        };
+        self.soon(event);
+    }
+
+    fn partition(&mut self, host: usize, lasts: Millis) {
+        self.hosts[host].reachable = false;
+        let notice = Millis(self.rng.network.below(40_000));
+        self.cut(host, notice);
+        self.after(lasts, Happening::Reachable { host });
+    }
+
+    /// Everything that can come back does, and stays.
+    fn heal(&mut self) {
+        self.calm = true;
+        self.keep_coordinator_up();
+        for at in 0..self.hosts.len() {
+            self.hosts[at].reachable = true;
+            if self.hosts[at].destroyed {
+                continue;
+            }
+            self.start_host(at);
+            if !self.hosts[at].engine.up {
+                self.start_engine(at, self.hosts[at].boot);
+            }
+            self.start_agent(at);
+            // Once all agents are known again, by operators who know that they are.
+            for minutes in [1, 5] {
+                let event = Event::AgentUncordoned {
+                    ticket: self.client.ticket(),
+                    agent: self.hosts[at].id.clone(),
+                };
+                self.tell(self.now + Millis::from_secs(60 * minutes), event);
+            }
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! The agent, modelled around the real one's decisions: what to do about an attempt is `plan::decide`,
+//! and how it ended is `outcome::classify`.
+
+use muster_agent::outcome::{EngineHistory, Evidence, Exit, Kill, KillReason, Restart, classify};
+use muster_agent::plan::{Action, Journaled, Seen, decide};
+use muster_core::effect::{Offer, Order};
+use muster_core::event::{AttemptEnd, News};
+use muster_core::ids::{AttemptId, SessionNo};
+use muster_core::outcome::{End, EndReason, Outcome, Usage};
+use muster_core::task::StopReason;
+use muster_core::time::{Millis, Timestamp};
+
+use crate::bug::Bug;
+use crate::host::{Agent, Host, Intent, Journal, Life, State, Step};
+use crate::trace::Violation;
+use crate::world::{Happening, World};
+
+const ANSWER: u64 = 1;
+const STARTED: u64 = 2;
+const ENDED: u64 = 3;
+
+impl World {
+    pub(crate) fn start_agent(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        if !host.powered || host.destroyed || host.agent.is_some() {
+            return;
+        }
+        host.life += 1;
+        host.agent = Some(Agent::default());
+        self.trace
+            .note(self.now, format_args!("{} agent starts", host.id));
+        for attempt in host.disk.keys().copied().collect::<Vec<_>>() {
+            self.take_up(at, attempt);
+        }
+        let life = self.hosts[at].life;
+        self.after(Millis(50), Happening::Dial { host: at, life });
+    }
+
+    /// An attempt of an earlier life of the agent.
+    fn take_up(&mut self, at: usize, attempt: AttemptId) {
+        let host = &mut self.hosts[at];
+        let agent = host.agent.as_mut().expect("it just started");
+        agent.lives.insert(attempt, Life::default());
+        if host.disk[&attempt].reached() == Journaled::Accepted {
+            self.put(at, attempt, ANSWER, News::Accepted);
+        }
+        self.later(at, attempt, Step::Look, 5);
+    }
+
+    pub(crate) fn crash_agent(&mut self, at: usize, down: Millis) {
+        let host = &mut self.hosts[at];
+        if host.agent.take().is_none() {
+            return;
+        }
+        self.trace
+            .note(self.now, format_args!("{} agent crashes", host.id));
+        let notice = Millis(self.rng.network.below(5_000));
+        self.cut(at, notice);
+        self.after(down, Happening::AgentStarts { host: at });
+    }
+
+    fn later(&mut self, at: usize, attempt: AttemptId, step: Step, most: u64) {
+        let span = Millis(self.rng.agent.between(1, most));
+        self.step_after(at, attempt, step, span);
+    }
+
+    fn step_after(&mut self, at: usize, attempt: AttemptId, step: Step, span: Millis) {
+        let life = self.hosts[at].life;
+        let next = Happening::Step {
+            host: at,
+            life,
+            attempt,
+            step,
+        };
+        self.after(span, next);
+    }
+
+    fn put(&mut self, at: usize, attempt: AttemptId, seq: u64, news: News) {
+        if let Some(agent) = &mut self.hosts[at].agent {
+            agent.put(attempt, seq, news.clone());
+            self.send_report(at, attempt, seq, news);
+        }
+    }
+
+    pub(crate) fn take_orders(&mut self, at: usize, session: SessionNo, orders: Vec<Order>) {
+        if self.hosts[at].session != Some(session) || self.hosts[at].agent.is_none() {
+            return;
+        }
+        for order in orders {
+            self.trace.note(
+                self.now,
+                format_args!("{} told {order:?}", self.hosts[at].id),
+            );
+            match order {
+                Order::Offer(offer) => self.on_offer(at, *offer),
+                Order::Stop { attempt, stop } => {
+                    let reason = match stop.reason {
+                        StopReason::Canceled => KillReason::Canceled,
+                        StopReason::Preempted => KillReason::Preempted,
+                        StopReason::Superseded => KillReason::Superseded,
+                        StopReason::Timeout => KillReason::RunTimeout,
+                    };
+                    self.on_stop(at, attempt, (reason, stop.now));
+                }
+                Order::Ack { attempt, seq } => self.on_ack(at, attempt, seq),
+                Order::Prefetch { image } => {
+                    let (life, digest) = (self.hosts[at].life, image.digest());
+                    let takes = Millis(self.rng.engine.between(500, 20_000));
+                    self.after(
+                        takes,
+                        Happening::Fetched {
+                            host: at,
+                            life,
+                            digest,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn on_offer(&mut self, at: usize, offer: Offer) {
+        let attempt = offer.attempt;
+        match self.store.attempts.get(&attempt) {
+            None => return self.violated("persist, then speak", format!("offer of {attempt}")),
+            Some(row) if row.image != offer.image || row.agent != self.hosts[at].id => {
+                let what = format!("{attempt} is stored with {} on {}", row.image, row.agent);
+                return self.violated("I14 immutable attempt", what);
+            }
+            Some(_) => {}
+        }
+        let agent = self.hosts[at].agent.as_ref().expect("the caller looked");
+        if agent.lives.contains_key(&attempt) {
+            for (attempt, seq, news) in agent.unsent(Some(attempt)) {
+                self.send_report(at, attempt, seq, news);
+            }
+            return;
+        }
+        if !self.calm && self.rng.agent.chance(2) {
+            let message = "the disk is full".to_owned();
+            return self.put(at, attempt, ANSWER, News::Refused { message });
+        }
+        let host = &mut self.hosts[at];
+        let held = host.engine.images.contains(&offer.image.digest());
+        let journal = Journal {
+            offer,
+            intent: None,
+            started: false,
+            kills: vec![],
+            ended: None,
+        };
+        host.disk.insert(attempt, journal);
+        let agent = host.agent.as_mut().expect("the caller looked");
+        agent.lives.insert(attempt, Life::default());
+        self.put(at, attempt, ANSWER, News::Accepted);
+        self.later(at, attempt, Step::Prepared, if held { 50 } else { 30_000 });
+    }
+
+    fn on_stop(&mut self, at: usize, attempt: AttemptId, stop: (KillReason, bool)) {
+        let agent = self.hosts[at].agent.as_mut().expect("the caller looked");
+        let Some(life) = agent.lives.get_mut(&attempt) else {
+            let message = "this agent has never seen it".to_owned();
+            return self.put(at, attempt, ANSWER, News::Refused { message });
+        };
+        match &mut life.stop {
+            // The first reason stays; haste may come later.
+            Some(first) => first.1 |= stop.1,
+            none @ None => *none = Some(stop),
+        }
+        self.later(at, attempt, Step::Stop, 5);
+    }
+
+    fn on_ack(&mut self, at: usize, attempt: AttemptId, seq: u64) {
+        let host = &mut self.hosts[at];
+        let agent = host.agent.as_mut().expect("the caller looked");
+        agent.acknowledge(attempt, seq);
+        let ended = host
+            .disk
+            .get(&attempt)
+            .is_some_and(|journal| journal.ended.is_some());
+        if seq >= ENDED && ended {
+            self.later(at, attempt, Step::Remove, 20);
+        }
+    }
+
+    pub(crate) fn step(&mut self, at: usize, life: u64, attempt: AttemptId, step: Step) {
+        let host = &self.hosts[at];
+        let alive = host.life == life && host.agent.is_some();
+        if !alive || !host.disk.contains_key(&attempt) {
+            return;
+        }
+        if !host.engine.up {
+            return self.step_after(at, attempt, step, Millis(1_000));
+        }
+        let ended = host.disk[&attempt].ended.is_some();
+        match step {
+            Step::Remove => self.remove(at, attempt),
+            Step::Look => self.look(at, attempt),
+            _ if ended => {}
+            Step::Prepared => self.prepared(at, attempt),
+            Step::Start => self.write_intent(at, attempt),
+            Step::CallStart => self.call_start(at, attempt),
+            Step::Started => self.follow(at, attempt),
+            Step::AwaitOver => self.await_over(at, attempt),
+            Step::Stop => self.stop_if_running(at, attempt),
+            Step::Grace => self.signal(at, attempt, 9, 0),
+            Step::Timeout => self.kill(at, attempt, (KillReason::RunTimeout, false)),
+            Step::Harvest => self.harvest(at, attempt),
+        }
+    }
+
+    fn life(&self, at: usize, attempt: AttemptId) -> Life {
+        let agent = self.hosts[at].agent.as_ref();
+        let life = agent.and_then(|agent| agent.lives.get(&attempt));
+        life.copied().unwrap_or_default()
+    }
+
+    /// The image should be here: create, unless the attempt is not wanted any more.
+    fn prepared(&mut self, at: usize, attempt: AttemptId) {
+        if let Some((reason, _)) = self.life(at, attempt).stop {
+            return self.finish(at, attempt, stopped_early(reason));
+        }
+        if !self.calm && self.rng.engine.chance(2) {
+            return self.finish(
+                at,
+                attempt,
+                End::of(Outcome::ImageError, EndReason::PullFailed),
+            );
+        }
+        let newest = self.bug == Some(Bug::RunNewestImage);
+        let host = &mut self.hosts[at];
+        let mut digest = host.disk[&attempt].offer.image.digest();
+        host.engine.images.insert(digest);
+        if newest {
+            digest = *host.engine.images.last().expect("one was just added");
+        }
+        if host.seen(attempt) == Seen::Nothing {
+            self.create(at, attempt, digest);
+        }
+        let host = &self.hosts[at];
+        let action = decide(Journaled::Accepted, host.seen(attempt));
+        self.tell_held(at);
+        self.carry_out(at, attempt, action);
+    }
+
+    fn write_intent(&mut self, at: usize, attempt: AttemptId) {
+        if let Some((reason, _)) = self.life(at, attempt).stop {
+            return self.finish(at, attempt, stopped_early(reason));
+        }
+        let now = self.now;
+        let host = &mut self.hosts[at];
+        let intent = Intent {
+            at: now,
+            boot: host.boot,
+            engine_started: host.engine.started,
+        };
+        host.journal(attempt).intent = Some(intent);
+        self.later(at, attempt, Step::CallStart, 20);
+    }
+
+    fn call_start(&mut self, at: usize, attempt: AttemptId) {
+        let asked = self.ledger.start_asked(attempt);
+        if asked > 1 {
+            return self.violated(
+                "I7 one start",
+                format!("{attempt} was started {asked} times"),
+            );
+        }
+        if self.store.must_not_run(attempt, &self.ledger) {
+            let what = format!("{attempt} starts, and an earlier one may have run");
+            return self.violated("I8 bounded overlap", what);
+        }
+        let right = self
+            .store
+            .attempts
+            .get(&attempt)
+            .map(|row| row.image.digest());
+        let container = self.hosts[at].engine.containers.get(&attempt);
+        if container.is_some_and(|container| Some(container.digest) != right) {
+            let what = format!("{attempt} runs another digest than {right:?}");
+            return self.violated("I14 immutable attempt", what);
+        }
+        let fault = if self.calm {
+            100
+        } else {
+            self.rng.engine.below(100)
+        };
+        match fault {
+            // The caller sees an error, and nothing runs.
+            0..3 => self.later(at, attempt, Step::Look, 2_000),
+            // The caller sees an error, and the container runs all the same.
+            3..6 => {
+                self.run_container(at, attempt);
+                self.later(at, attempt, Step::Look, 2_000);
+            }
+            _ => {
+                self.run_container(at, attempt);
+                self.later(at, attempt, Step::Started, 200);
+            }
+        }
+    }
+
+    /// Acts on what the journal says and the engine shows.
+    fn look(&mut self, at: usize, attempt: AttemptId) {
+        let host = &self.hosts[at];
+        let (reached, seen) = (host.disk[&attempt].reached(), host.seen(attempt));
+        let mut action = decide(reached, seen);
+        if self.bug == Some(Bug::StartTwice) && action == Action::AwaitStart {
+            action = Action::Start;
+        }
+        self.trace.note(
+            self.now,
+            format_args!("{} {attempt}: {reached:?}, {seen:?}: {action:?}", host.id),
+        );
+        self.carry_out(at, attempt, action);
+    }
+
+    fn carry_out(&mut self, at: usize, attempt: AttemptId, action: Action) {
+        match action {
+            Action::Prepare => self.later(at, attempt, Step::Prepared, 1_000),
+            Action::Start => self.later(at, attempt, Step::Start, 20),
+            Action::AwaitStart => {
+                self.step_after(at, attempt, Step::AwaitOver, Millis::from_secs(10));
+            }
+            Action::Attach | Action::Unpause => self.follow(at, attempt),
+            Action::Harvest => self.later(at, attempt, Step::Harvest, 20),
+            Action::ReportGone => {
+                self.finish(
+                    at,
+                    attempt,
+                    End::of(Outcome::Lost, EndReason::ContainerGone),
+                );
+            }
+            Action::Deliver => {
+                let ended = self.hosts[at].disk[&attempt].ended.clone();
+                let ended = ended.expect("the plan delivers what has ended");
+                self.put(at, attempt, ENDED, News::Ended(Box::new(ended)));
+            }
+            Action::Leave | Action::Forget => {}
+        }
+    }
+
+    fn await_over(&mut self, at: usize, attempt: AttemptId) {
+        let host = &mut self.hosts[at];
+        if host.seen(attempt) != Seen::Created {
+            return self.look(at, attempt);
+        }
+        host.engine.containers.remove(&attempt);
+        self.finish(
+            at,
+            attempt,
+            End::of(Outcome::InfraError, EndReason::NeverStarted),
+        );
+    }
+
+    fn follow(&mut self, at: usize, attempt: AttemptId) {
+        let host = &mut self.hosts[at];
+        let seen = host.seen(attempt);
+        if matches!(seen, Seen::Nothing | Seen::Created) {
+            return self.look(at, attempt);
+        }
+        let started = host.engine.containers[&attempt].started;
+        host.journal(attempt).started = true;
+        let timeout = host.disk[&attempt].offer.job.spec.run_timeout;
+        if let Some(agent) = &mut host.agent
+            && let Some(life) = agent.lives.get_mut(&attempt)
+        {
+            life.following = true;
+        }
+        if seen != Seen::Running {
+            return self.later(at, attempt, Step::Harvest, 20);
+        }
+        let started = started.expect("it runs");
+        self.put(at, attempt, STARTED, News::Started { at: started });
+        let left = Millis((started + timeout).since(self.now).0.max(1));
+        self.step_after(at, attempt, Step::Timeout, left);
+        self.later(at, attempt, Step::Stop, 5);
+    }
+
+    fn stop_if_running(&mut self, at: usize, attempt: AttemptId) {
+        let life = self.life(at, attempt);
+        if let Some(stop) = life.stop
+            && life.following
+        {
+            self.kill(at, attempt, stop);
+        }
+    }
+
+    /// Writes the kill log, then signals. A second order only hastens the first.
+    fn kill(&mut self, at: usize, attempt: AttemptId, (reason, now): (KillReason, bool)) {
+        let host = &mut self.hosts[at];
+        if host.seen(attempt) != Seen::Running {
+            return;
+        }
+        let grace = host.disk[&attempt].offer.job.spec.kill_grace;
+        let first = host.disk[&attempt].kills.is_empty();
+        if !first && !now {
+            // An agent that came back goes on where the one before stopped.
+            return self.step_after(at, attempt, Step::Grace, grace);
+        }
+        let signal = if now { 9 } else { 15 };
+        let at_ms = self.now.0;
+        host.journal(attempt).kills.push(Kill {
+            at: at_ms,
+            signal,
+            reason,
+        });
+        self.signal(at, attempt, signal, 1);
+        if !now {
+            self.step_after(at, attempt, Step::Grace, grace);
+        }
+    }
+
+    fn harvest(&mut self, at: usize, attempt: AttemptId) {
+        let host = &self.hosts[at];
+        match host.seen(attempt) {
+            Seen::Nothing => {
+                return self.finish(
+                    at,
+                    attempt,
+                    End::of(Outcome::Lost, EndReason::ContainerGone),
+                );
+            }
+            Seen::Exited | Seen::StartFailed => {}
+            _ => return,
+        }
+        let mut end = classify(&evidence(host, attempt));
+        let container = &host.engine.containers[&attempt];
+        if self.bug == Some(Bug::TrustExitCode) && container.started.is_some() {
+            end = match container.code {
+                0 => End::of(Outcome::Succeeded, EndReason::Exited),
+                code => End {
+                    exit_code: Some(code),
+                    ..End::of(Outcome::Failed, EndReason::Exited)
+                },
+            };
+        }
+        self.finish(at, attempt, end);
+    }
+
+    /// Writes the end down and reports it until it is acknowledged.
+    fn finish(&mut self, at: usize, attempt: AttemptId, end: End) {
+        let now = self.now;
+        let host = &mut self.hosts[at];
+        let container = host.engine.containers.get(&attempt);
+        let ended = AttemptEnd {
+            end,
+            started: container.and_then(|container| container.started),
+            ended: container
+                .and_then(|container| container.finished)
+                .unwrap_or(now),
+            usage: Usage::default(),
+            metrics: None,
+        };
+        host.journal(attempt).ended = Some(ended.clone());
+        self.put(at, attempt, ENDED, News::Ended(Box::new(ended)));
+    }
+
+    fn remove(&mut self, at: usize, attempt: AttemptId) {
+        let host = &mut self.hosts[at];
+        let container = host.engine.containers.get(&attempt);
+        if container.is_some_and(|container| matches!(container.state, State::Running { .. })) {
+            let what = format!("{attempt} runs, and its end was acknowledged");
+            return self.violated("I15 no orphan", what);
+        }
+        host.engine.containers.remove(&attempt);
+        host.disk.remove(&attempt);
+        if let Some(agent) = &mut host.agent {
+            agent.lives.remove(&attempt);
+        }
+    }
+
+    pub(crate) fn violated(&mut self, invariant: &'static str, what: String) {
+        self.trace.violate(Violation { invariant, what });
+    }
+}
+
+impl Host {
+    fn journal(&mut self, attempt: AttemptId) -> &mut Journal {
+        let journal = self.disk.get_mut(&attempt);
+        journal.expect("a step's attempt is journaled")
+    }
+}
+
+fn stopped_early(reason: KillReason) -> End {
+    match reason {
+        KillReason::Canceled => End::of(Outcome::Canceled, EndReason::CanceledByUser),
+        KillReason::Preempted => End::of(Outcome::Preempted, EndReason::Drained),
+        KillReason::Superseded => End::of(Outcome::Canceled, EndReason::Superseded),
+        KillReason::RunTimeout => End::of(Outcome::Timeout, EndReason::RunTimeout),
+    }
+}
+
+fn evidence(host: &Host, attempt: AttemptId) -> Evidence<'_> {
+    let container = &host.engine.containers[&attempt];
+    let journal = &host.disk[&attempt];
+    let engine = journal
+        .intent
+        .map_or_else(EngineHistory::default, |intent| {
+            let restarted = intent.engine_started != host.engine.started;
+            let heard = host
+                .agent
+                .as_ref()
+                .map_or(Timestamp(0), |agent| agent.last_break);
+            EngineHistory {
+                live_restore: host.engine.live_restore,
+                rebooted: intent.boot != host.boot,
+                restart: restarted.then_some(Restart {
+                    last_contact: heard.max(intent.at),
+                    started: Some(host.engine.started),
+                }),
+            }
+        });
+    Evidence {
+        exit: Exit {
+            started: container.started,
+            finished: container.finished,
+            code: container.code,
+            oom_killed: container.oom,
+            error: container.error.clone(),
+        },
+        kills: &journal.kills,
+        foreign_kill: container.foreign_kill.filter(|_| journal.kills.is_empty()),
+        init_failure: None,
+        engine,
+        success_codes: &journal.offer.job.spec.success_codes,
+    }
+}

@@ -1,0 +1,47 @@
+//! Mistakes that the model can make on purpose, to prove that the invariants would notice.
+
+/// One mistake, made wherever there is an occasion for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// Orders and answers go out before their records are stored.
+    SpeakBeforeCommit,
+    /// A commit that is cut off by a crash keeps its first half.
+    TornCommit,
+    /// A report of a superseded attempt is taken for one of the newest.
+    OlderFence,
+    /// After a restart attempts are numbered again from the one that was running.
+    ReuseAttemptNumbers,
+    /// A cancel is answered and forgotten.
+    ForgetCancel,
+    /// After a restart no timer fires.
+    LoseTimers,
+    /// A restarted agent takes a written intent for permission to start.
+    StartTwice,
+    /// Exit code 0 is success, whoever stopped the container.
+    TrustExitCode,
+    /// An agent runs the newest image it has instead of the one it was told to.
+    RunNewestImage,
+    /// Acknowledgements are lost.
+    NeverAcknowledge,
+    /// A key is only looked up among live jobs.
+    ForgetEndedKeys,
+    /// A lost agent's attempts are not given up.
+    NeverLose,
+}
+
+impl Bug {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::SpeakBeforeCommit,
+        Self::TornCommit,
+        Self::OlderFence,
+        Self::ReuseAttemptNumbers,
+        Self::ForgetCancel,
+        Self::LoseTimers,
+        Self::StartTwice,
+        Self::TrustExitCode,
+        Self::RunNewestImage,
+        Self::NeverAcknowledge,
+        Self::ForgetEndedKeys,
+        Self::NeverLose,
+    ];
+}

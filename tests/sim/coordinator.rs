@@ -1,0 +1,355 @@
+//! The driver, modelled: the real fleet, batches, commits that take time, crashes in between.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use muster_core::effect::{Answer, Effect, Effects, Order};
+use muster_core::event::{Event, Restored};
+use muster_core::fleet::{Fleet, Limits};
+use muster_core::ids::SessionNo;
+use muster_core::task::{RowState, TaskState};
+use muster_core::time::{Millis, Timestamp};
+
+use crate::bug::Bug;
+use crate::store::{Batch, Canceled};
+use crate::trace::Violation;
+use crate::world::{Happening, World};
+
+#[derive(Default)]
+pub(crate) struct Coordinator {
+    /// `None`: the process is down.
+    fleet: Option<Fleet>,
+    pub(crate) life: u64,
+    pub(crate) sessions: u64,
+    /// By host, as the driver has them.
+    streams: BTreeMap<usize, SessionNo>,
+    inbox: VecDeque<Input>,
+    committing: Option<(Batch, Vec<Effect>)>,
+    wake_at: Option<Timestamp>,
+    /// Crashes in its next commit, and is then down for so long.
+    doomed: Option<Millis>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Input {
+    Event(Box<Event>),
+    Attach { host: usize, session: SessionNo },
+}
+
+impl Coordinator {
+    pub(crate) const fn is_up(&self) -> bool {
+        self.fleet.is_some()
+    }
+}
+
+impl World {
+    /// Sends news to the coordinator, which may be another one, or none, when it arrives.
+    pub(crate) fn tell(&mut self, at: Timestamp, event: Event) {
+        let life = self.coordinator.life;
+        let input = Input::Event(Box::new(event));
+        self.at(at, Happening::Arrive { life, input });
+    }
+
+    pub(crate) fn arrive(&mut self, life: u64, input: Input) {
+        if life != self.coordinator.life || !self.coordinator.is_up() {
+            return;
+        }
+        if let Input::Event(event) = &input
+            && let Event::Reported(report) = &**event
+            && !self.is_open(report.session)
+            && self.rng.network.chance(50)
+        {
+            return; // it was on its way when the stream broke
+        }
+        self.coordinator.inbox.push_back(input);
+        self.go_on();
+    }
+
+    fn is_open(&self, session: SessionNo) -> bool {
+        self.hosts.iter().any(|host| host.session == Some(session))
+    }
+
+    /// Handles what is queued or due, unless a commit is on its way.
+    fn go_on(&mut self) {
+        while self.coordinator.committing.is_none() {
+            let Some(fleet) = &self.coordinator.fleet else {
+                return;
+            };
+            let deadline = fleet.next_deadline().filter(|_| !self.timers_are_lost());
+            let due = deadline.is_some_and(|due| due <= self.now);
+            if self.coordinator.inbox.is_empty() && !due {
+                self.set_alarm(deadline);
+                return;
+            }
+            self.batch(due);
+            if self.trace.violation().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn timers_are_lost(&self) -> bool {
+        self.bug == Some(Bug::LoseTimers) && self.coordinator.life > 1
+    }
+
+    fn set_alarm(&mut self, deadline: Option<Timestamp>) {
+        let Some(deadline) = deadline else { return };
+        let earlier = self
+            .coordinator
+            .wake_at
+            .is_none_or(|set| deadline < set || set <= self.now);
+        if earlier {
+            self.coordinator.wake_at = Some(deadline);
+            let life = self.coordinator.life;
+            self.at(deadline, Happening::Wake { life });
+        }
+    }
+
+    pub(crate) fn wake(&mut self, life: u64) {
+        if life == self.coordinator.life {
+            self.go_on();
+        }
+    }
+
+    fn batch(&mut self, due: bool) {
+        let mut fleet = self.coordinator.fleet.take().expect("the caller looked");
+        let mut out = Effects::default();
+        let mut batch = Batch::default();
+        for input in std::mem::take(&mut self.coordinator.inbox) {
+            match input {
+                Input::Attach { host, session } => self.attach(host, session),
+                Input::Event(event) => {
+                    if let Event::CancelRequested { ticket, .. } = &*event
+                        && self.bug == Some(Bug::ForgetCancel)
+                    {
+                        let answer = Answer::CancelRequested { tasks: 1 };
+                        self.answered(ticket.0, answer);
+                    } else if let Some(event) = self.prepare(&fleet, *event, &mut batch.cancels) {
+                        self.trace.note(self.now, format_args!("event {event:?}"));
+                        fleet.handle(self.now, event, &mut out);
+                    }
+                }
+            }
+        }
+        if due {
+            fleet.handle(self.now, Event::Tick, &mut out);
+        }
+        fleet.settle(self.now, &mut out);
+        for broken in fleet.broken_invariants() {
+            self.trace.violate(Violation {
+                invariant: broken.invariant,
+                what: broken.what,
+            });
+        }
+        self.coordinator.fleet = Some(fleet);
+        let mut rest = Vec::new();
+        for effect in out.drain() {
+            match effect {
+                Effect::Record(record) => batch.records.push(record),
+                other => rest.push(other),
+            }
+        }
+        self.hand_over(batch, rest);
+    }
+
+    fn hand_over(&mut self, batch: Batch, mut rest: Vec<Effect>) {
+        if self.bug == Some(Bug::SpeakBeforeCommit) {
+            self.speak(std::mem::take(&mut rest));
+        }
+        if batch.records.is_empty() {
+            self.speak(rest);
+            return;
+        }
+        let slow = self.rng.store.chance(5);
+        let takes = Millis(self.rng.store.between(1, if slow { 800 } else { 20 }));
+        self.coordinator.committing = Some((batch, rest));
+        let life = self.coordinator.life;
+        self.after(takes, Happening::Commit { life });
+        if let Some(down) = self.coordinator.doomed.take() {
+            self.crash_now(down);
+        }
+    }
+
+    /// What the shell adds to an event; `None`: it never reaches the fleet.
+    fn prepare(
+        &self,
+        fleet: &Fleet,
+        mut event: Event,
+        cancels: &mut Vec<Canceled>,
+    ) -> Option<Event> {
+        match &mut event {
+            Event::Submitted { jobs, .. } => {
+                for new in jobs {
+                    let Some(key) = &new.job.key else { continue };
+                    let forgotten = self.bug == Some(Bug::ForgetEndedKeys);
+                    if !forgotten && !fleet.has_key(&new.job.team, &key.key) {
+                        new.prior = self.store.find_key(&key.key);
+                    }
+                }
+            }
+            Event::CancelRequested { job, tasks, .. } if fleet.job(*job).is_some() => {
+                cancels.push(Canceled {
+                    job: *job,
+                    tasks: tasks.clone(),
+                })
+            }
+            Event::Reported(report) if self.bug == Some(Bug::OlderFence) => {
+                let task = fleet
+                    .job(report.attempt.task.job)
+                    .and_then(|live| live.tasks.get(&report.attempt.task.index));
+                if let Some(TaskState::Held { place, .. }) = task.map(|task| &task.state) {
+                    report.attempt.number = place.number;
+                    report.agent = place.agent.clone();
+                }
+            }
+            Event::AgentGone { .. } if self.bug == Some(Bug::NeverLose) => return None,
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// An older stream is closed by its replacement.
+    fn attach(&mut self, host: usize, session: SessionNo) {
+        let Some(old) = self.coordinator.streams.insert(host, session) else {
+            return;
+        };
+        if self.hosts[host].session == Some(old) {
+            self.cut(host, Millis(5));
+        }
+    }
+
+    pub(crate) fn commit(&mut self, life: u64) {
+        if life != self.coordinator.life {
+            return;
+        }
+        let Some((batch, rest)) = self.coordinator.committing.take() else {
+            return;
+        };
+        self.store_batch(batch);
+        self.speak(rest);
+        self.go_on();
+    }
+
+    fn store_batch(&mut self, batch: Batch) {
+        let records = batch.records.len();
+        self.trace
+            .note(self.now, format_args!("committed {records} records"));
+        if let Err(violation) = self.store.commit(batch, &self.ledger) {
+            self.trace.violate(violation);
+        }
+    }
+
+    fn speak(&mut self, effects: Vec<Effect>) {
+        let mut orders: BTreeMap<usize, Vec<Order>> = BTreeMap::new();
+        for effect in effects {
+            match effect {
+                Effect::Order { agent, order } => {
+                    let silent = self.bug == Some(Bug::NeverAcknowledge);
+                    if silent && matches!(order, Order::Ack { .. }) {
+                        continue;
+                    }
+                    let host = self.hosts.iter().position(|host| host.id == agent);
+                    orders
+                        .entry(host.expect("agents are hosts"))
+                        .or_default()
+                        .push(order);
+                }
+                Effect::Answer { ticket, answer } => self.answered(ticket.0, answer),
+                Effect::Record(_) | Effect::Notify(_) => {}
+            }
+        }
+        for (host, orders) in orders {
+            let stream = self.coordinator.streams.get(&host).copied();
+            self.send_orders(host, stream, orders);
+        }
+    }
+
+    /// Now, or where it hurts most: between a batch and its commit.
+    pub(crate) fn crash_coordinator(&mut self, down: Millis) {
+        if !self.coordinator.is_up() {
+            return;
+        }
+        if self.coordinator.committing.is_none() && self.rng.store.chance(60) {
+            self.coordinator.doomed = Some(down);
+        } else {
+            self.crash_now(down);
+        }
+    }
+
+    pub(crate) fn keep_coordinator_up(&mut self) {
+        self.coordinator.doomed = None;
+        self.start_coordinator();
+    }
+
+    fn crash_now(&mut self, down: Millis) {
+        self.trace
+            .note(self.now, format_args!("coordinator crashes"));
+        if let Some((mut batch, _)) = self.coordinator.committing.take()
+            && self.rng.store.chance(50)
+        {
+            if self.bug == Some(Bug::TornCommit) {
+                batch.records.truncate(batch.records.len() / 2);
+            }
+            self.store_batch(batch); // it landed, and nobody was told
+        }
+        let Coordinator { life, .. } = self.coordinator;
+        self.coordinator = Coordinator {
+            life,
+            ..Coordinator::default()
+        };
+        for host in 0..self.hosts.len() {
+            self.cut(host, Millis(0));
+        }
+        self.after(down, Happening::CoordinatorStarts);
+    }
+
+    pub(crate) fn start_coordinator(&mut self) {
+        if self.coordinator.is_up() {
+            return;
+        }
+        self.coordinator.life += 1;
+        self.trace.note(
+            self.now,
+            format_args!("coordinator starts, term {}", self.coordinator.life),
+        );
+        self.check_acknowledged();
+        let mut fleet = Fleet::new(Limits::default());
+        let rows = match self.store.load() {
+            Ok(rows) => rows,
+            Err(violation) => return self.trace.violate(violation),
+        };
+        let mut out = Effects::default();
+        for mut row in rows {
+            self.spoil(&mut row);
+            fleet.handle(self.now, Event::Restored(row), &mut out);
+        }
+        if !out.drain().is_empty() {
+            let what = "restoring had effects".to_owned();
+            self.trace.violate(Violation {
+                invariant: "a restart says nothing",
+                what,
+            });
+        }
+        for broken in fleet.broken_invariants() {
+            // What waits for a retry is queued when its timer fires.
+            self.trace.violate(Violation {
+                invariant: broken.invariant,
+                what: broken.what,
+            });
+        }
+        self.coordinator.fleet = Some(fleet);
+        self.go_on();
+    }
+
+    fn spoil(&self, row: &mut Restored) {
+        if self.bug != Some(Bug::ReuseAttemptNumbers) {
+            return;
+        }
+        if let Restored::Job { tasks, .. } = row {
+            for (_, task) in tasks {
+                if matches!(task.state, RowState::Pending { .. }) {
+                    task.last.0 -= 1;
+                }
+            }
+        }
+    }
+}

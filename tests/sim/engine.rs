@@ -1,0 +1,239 @@
+//! The container engine, modelled after what was measured: who ends containers, and what is left to see.
+
+use muster_core::ids::AttemptId;
+use muster_core::image::Digest;
+use muster_core::time::Millis;
+
+use crate::host::{Container, Program, State, Step};
+use crate::ledger::Who;
+use crate::world::{Happening, World};
+
+impl World {
+    pub(crate) fn create(&mut self, at: usize, attempt: AttemptId, digest: Digest) {
+        let container = Container {
+            state: State::Created,
+            error: String::new(),
+            digest,
+            program: Program::of(self.seed, attempt),
+            started: None,
+            finished: None,
+            code: 0,
+            oom: false,
+            signalled: false,
+            foreign_kill: None,
+        };
+        let engine = &mut self.hosts[at].engine;
+        engine.containers.insert(attempt, container);
+    }
+
+    pub(crate) fn run_container(&mut self, at: usize, attempt: AttemptId) {
+        let now = self.now;
+        let engine = &mut self.hosts[at].engine;
+        let Some(container) = engine.containers.get_mut(&attempt) else {
+            return;
+        };
+        if container.program.no_entrypoint {
+            "no such file or directory".clone_into(&mut container.error);
+            container.code = 127;
+            return;
+        }
+        engine.runs += 1;
+        let run = engine.runs;
+        container.state = State::Running { run };
+        container.started = Some(now);
+        let (span, code) = (Millis(container.program.runs_for), container.program.code);
+        self.ledger.started(attempt);
+        self.ends_after(at, attempt, span, code);
+    }
+
+    fn ends_after(&mut self, at: usize, attempt: AttemptId, span: Millis, code: i32) {
+        let container = self.hosts[at].engine.containers.get(&attempt);
+        if let Some(State::Running { run }) = container.map(|container| container.state) {
+            let ends = Happening::Ends {
+                host: at,
+                run,
+                attempt,
+                code,
+            };
+            self.after(span, ends);
+        }
+    }
+
+    /// The agent's signal; `delay` in milliseconds, for KILL.
+    pub(crate) fn signal(&mut self, at: usize, attempt: AttemptId, signal: i32, delay: u64) {
+        let Some(container) = self.hosts[at].engine.containers.get_mut(&attempt) else {
+            return;
+        };
+        container.signalled = true;
+        let ends = match signal {
+            9 => Some((delay, 137)),
+            _ => container.program.on_term,
+        };
+        if let Some((after, code)) = ends {
+            self.ends_after(at, attempt, Millis(after), code);
+        }
+    }
+
+    pub(crate) fn process_ends(&mut self, at: usize, run: u64, attempt: AttemptId, code: i32) {
+        let Some(container) = self.hosts[at].engine.containers.get(&attempt) else {
+            return;
+        };
+        if container.state != (State::Running { run }) {
+            return;
+        }
+        let own = code == container.program.code && !container.signalled;
+        let (who, oom) = if own {
+            (Who::Itself, container.program.oom)
+        } else {
+            (Who::Other, false)
+        };
+        self.container_ended(at, attempt, code, who);
+        if let Some(container) = self.hosts[at].engine.containers.get_mut(&attempt) {
+            container.oom = oom;
+        }
+    }
+
+    fn container_ended(&mut self, at: usize, attempt: AttemptId, code: i32, who: Who) {
+        let now = self.now;
+        let host = &mut self.hosts[at];
+        let container = host.engine.containers.get_mut(&attempt);
+        let container = container.expect("the caller found it");
+        container.state = State::Exited;
+        container.finished = Some(now);
+        container.code = code;
+        // What comes after the agent's own signal changes nothing about why it had to end.
+        let who = if container.signalled { Who::Agent } else { who };
+        self.ledger.ended(attempt, code, who);
+        let (id, life) = (&host.id, host.life);
+        self.trace.note(
+            now,
+            format_args!("{id} {attempt} exits with {code}, by {who:?}"),
+        );
+        let harvest = Happening::Step {
+            host: at,
+            life,
+            attempt,
+            step: Step::Harvest,
+        };
+        let heard = Millis(self.rng.engine.between(1, 100));
+        self.after(heard, harvest);
+    }
+
+    fn running(&self, at: usize) -> Vec<AttemptId> {
+        let containers = self.hosts[at].engine.containers.iter();
+        containers
+            .filter(|(_, container)| matches!(container.state, State::Running { .. }))
+            .map(|(attempt, _)| *attempt)
+            .collect()
+    }
+
+    /// Without live-restore an engine that stops takes its containers with it; one that is killed does
+    /// so when it comes back.
+    pub(crate) fn restart_engine(&mut self, at: usize, gracefully: bool, down: Millis) {
+        let now = self.now;
+        let host = &mut self.hosts[at];
+        if !host.powered || !host.engine.up {
+            return;
+        }
+        self.trace.note(
+            now,
+            format_args!("{} engine stops, gracefully: {gracefully}", host.id),
+        );
+        host.engine.up = false;
+        if let Some(agent) = &mut host.agent {
+            agent.last_break = now;
+        }
+        let (boot, live_restore) = (host.boot, host.engine.live_restore);
+        if gracefully && !live_restore {
+            // The stream to the agent is closed before the first container is told.
+            self.now = now + Millis(50);
+            for attempt in self.running(at) {
+                let container = &self.hosts[at].engine.containers[&attempt];
+                let code = container.program.on_term.map_or(137, |(_, code)| code);
+                self.container_ended(at, attempt, code, Who::Other);
+            }
+        }
+        self.after(down, Happening::EngineStarts { host: at, boot });
+    }
+
+    pub(crate) fn start_engine(&mut self, at: usize, boot: u64) {
+        let host = &mut self.hosts[at];
+        if host.boot != boot || !host.powered {
+            return;
+        }
+        host.engine.up = true;
+        host.engine.started = self.now;
+        if !host.engine.live_restore {
+            for attempt in self.running(at) {
+                self.container_ended(at, attempt, 137, Who::Other);
+            }
+        }
+    }
+
+    pub(crate) fn power_off(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        host.powered = false;
+        host.engine.up = false;
+        host.agent = None;
+        self.trace
+            .note(self.now, format_args!("{} goes down", host.id));
+        let notice = Millis(self.rng.network.below(40_000));
+        self.cut(at, notice);
+        for attempt in self.running(at) {
+            // Nobody sees it before the host is back: the exit is dated then.
+            let container = self.hosts[at].engine.containers.get_mut(&attempt);
+            let container = container.expect("it was just listed");
+            container.state = State::Exited;
+            let who = if container.signalled {
+                Who::Agent
+            } else {
+                Who::Other
+            };
+            self.ledger.ended(attempt, 255, who);
+        }
+    }
+
+    pub(crate) fn start_host(&mut self, at: usize) {
+        let now = self.now;
+        let host = &mut self.hosts[at];
+        if host.powered || host.destroyed {
+            return;
+        }
+        host.powered = true;
+        host.boot += 1;
+        host.engine.up = true;
+        host.engine.started = now;
+        for container in host.engine.containers.values_mut() {
+            if container.state == State::Exited && container.finished.is_none() {
+                container.finished = Some(now);
+                container.code = 255;
+            }
+        }
+        self.start_agent(at);
+    }
+
+    /// A stranger kills a container, and the agent hears of it if it listens.
+    pub(crate) fn kill_from_outside(&mut self, at: usize, draw: u64) {
+        let running = self.running(at);
+        let Ok(count) = u64::try_from(running.len()) else {
+            return;
+        };
+        if count == 0 || !self.hosts[at].engine.up {
+            return;
+        }
+        let attempt = running[usize::try_from(draw % count).expect("it is an index")];
+        let (now, host) = (self.now, &mut self.hosts[at]);
+        let heard = host.agent.is_some();
+        if let Some(container) = host.engine.containers.get_mut(&attempt) {
+            container.foreign_kill = heard.then_some(now);
+        }
+        self.container_ended(at, attempt, 137, Who::Other);
+    }
+
+    pub(crate) fn fetched(&mut self, at: usize, life: u64, digest: Digest) {
+        let host = &mut self.hosts[at];
+        if host.life == life && host.agent.is_some() && host.engine.images.insert(digest) {
+            self.tell_held(at);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A worker host: its power, its network, its engine, its disk, and the agent's process on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_agent::outcome::{Kill, KillReason};
+use muster_agent::plan::{Journaled, Seen};
+use muster_core::agent::HeldImage;
+use muster_core::effect::Offer;
+use muster_core::event::{AttemptEnd, News};
+use muster_core::ids::{AgentId, AttemptId, SessionNo};
+use muster_core::image::{Digest, Image};
+use muster_core::time::Timestamp;
+use muster_tests::random::Rng;
+use muster_tests::sample;
+
+pub(crate) struct Host {
+    pub(crate) id: AgentId,
+    pub(crate) places: u32,
+    pub(crate) powered: bool,
+    pub(crate) destroyed: bool,
+    /// The coordinator can be reached.
+    pub(crate) reachable: bool,
+    pub(crate) boot: u64,
+    pub(crate) engine: Engine,
+    /// What the agent has on its disk.
+    pub(crate) disk: BTreeMap<AttemptId, Journal>,
+    pub(crate) agent: Option<Agent>,
+    /// Counts the agent's processes.
+    pub(crate) life: u64,
+    pub(crate) session: Option<SessionNo>,
+    /// When the last message on its way in each direction arrives: streams keep their order.
+    pub(crate) up_at: Timestamp,
+    pub(crate) down_at: Timestamp,
+}
+
+pub(crate) struct Engine {
+    pub(crate) up: bool,
+    pub(crate) live_restore: bool,
+    pub(crate) started: Timestamp,
+    pub(crate) containers: BTreeMap<AttemptId, Container>,
+    pub(crate) images: BTreeSet<Digest>,
+    /// Counts processes.
+    pub(crate) runs: u64,
+}
+
+pub(crate) struct Container {
+    pub(crate) state: State,
+    /// Why the engine could not start it; empty otherwise.
+    pub(crate) error: String,
+    pub(crate) digest: Digest,
+    pub(crate) program: Program,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) finished: Option<Timestamp>,
+    pub(crate) code: i32,
+    pub(crate) oom: bool,
+    /// A signal of the agent was sent.
+    pub(crate) signalled: bool,
+    /// A stranger's signal that the agent heard of.
+    pub(crate) foreign_kill: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Created,
+    Running { run: u64 },
+    Exited,
+}
+
+/// What a container does when it is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Program {
+    pub(crate) runs_for: u64,
+    pub(crate) code: i32,
+    pub(crate) oom: bool,
+    pub(crate) no_entrypoint: bool,
+    /// After TERM: how long it takes, and with which code it ends; `None`: it ignores it.
+    pub(crate) on_term: Option<(u64, i32)>,
+}
+
+impl Program {
+    pub(crate) fn of(seed: u64, attempt: AttemptId) -> Self {
+        let mut rng = Rng::new(seed, &format!("program of {attempt}"));
+        let runs_for = if rng.chance(90) {
+            rng.between(50, 120_000)
+        } else {
+            rng.between(120_000, 2_000_000)
+        };
+        let code = rng.weighted(&[(75, 0), (13, 1), (4, 3), (3, 255), (2, 137), (3, 139)]);
+        Self {
+            runs_for,
+            code,
+            oom: code == 137,
+            no_entrypoint: rng.chance(2),
+            on_term: rng
+                .chance(70)
+                .then(|| (rng.between(1, 15_000), rng.weighted(&[(1, 0), (1, 143)]))),
+        }
+    }
+}
+
+/// What survives the agent's process.
+pub(crate) struct Journal {
+    pub(crate) offer: Offer,
+    pub(crate) intent: Option<Intent>,
+    pub(crate) started: bool,
+    pub(crate) kills: Vec<Kill>,
+    pub(crate) ended: Option<AttemptEnd>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Intent {
+    pub(crate) at: Timestamp,
+    pub(crate) boot: u64,
+    pub(crate) engine_started: Timestamp,
+}
+
+impl Journal {
+    pub(crate) const fn reached(&self) -> Journaled {
+        if self.ended.is_some() {
+            Journaled::Ended
+        } else if self.started {
+            Journaled::Started
+        } else if self.intent.is_some() {
+            Journaled::StartIntent
+        } else {
+            Journaled::Accepted
+        }
+    }
+}
+
+/// The agent's process: everything in here is gone when it ends.
+#[derive(Default)]
+pub(crate) struct Agent {
+    pub(crate) lives: BTreeMap<AttemptId, Life>,
+    outbox: BTreeMap<u64, (AttemptId, u64, News)>,
+    last: u64,
+    /// When the engine's stream of events last broke.
+    pub(crate) last_break: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Life {
+    pub(crate) following: bool,
+    pub(crate) stop: Option<(KillReason, bool)>,
+}
+
+/// What an attempt's life does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Prepared,
+    Start,
+    CallStart,
+    Started,
+    Look,
+    AwaitOver,
+    Stop,
+    Grace,
+    Timeout,
+    Harvest,
+    Remove,
+}
+
+impl Agent {
+    /// Keeps a report until it is acknowledged.
+    pub(crate) fn put(&mut self, attempt: AttemptId, seq: u64, news: News) {
+        self.last += 1;
+        self.outbox.insert(self.last, (attempt, seq, news));
+    }
+
+    pub(crate) fn acknowledge(&mut self, attempt: AttemptId, seq: u64) {
+        self.outbox
+            .retain(|_, (of, sent, _)| *of != attempt || *sent > seq);
+    }
+
+    pub(crate) fn unsent(&self, of: Option<AttemptId>) -> Vec<(AttemptId, u64, News)> {
+        let wanted = self.outbox.values();
+        wanted
+            .filter(|(attempt, _, _)| of.is_none_or(|of| of == *attempt))
+            .cloned()
+            .collect()
+    }
+}
+
+impl Host {
+    pub(crate) fn new(number: usize, rng: &mut Rng) -> Self {
+        let id = AgentId::parse(&format!("host-{number}")).expect("it is a name");
+        Self {
+            id,
+            places: u32::try_from(rng.between(1, 6)).expect("a handful"),
+            powered: true,
+            destroyed: false,
+            reachable: true,
+            boot: 1,
+            engine: Engine {
+                up: true,
+                live_restore: rng.chance(50),
+                started: Timestamp(1_000),
+                containers: BTreeMap::new(),
+                images: BTreeSet::new(),
+                runs: 0,
+            },
+            disk: BTreeMap::new(),
+            agent: None,
+            life: 0,
+            session: None,
+            up_at: Timestamp(0),
+            down_at: Timestamp(0),
+        }
+    }
+
+    pub(crate) fn seen(&self, attempt: AttemptId) -> Seen {
+        let Some(container) = self.engine.containers.get(&attempt) else {
+            return Seen::Nothing;
+        };
+        match container.state {
+            State::Created if !container.error.is_empty() => Seen::StartFailed,
+            State::Created => Seen::Created,
+            State::Running { .. } => Seen::Running,
+            State::Exited => Seen::Exited,
+        }
+    }
+
+    pub(crate) fn held(&self) -> Vec<HeldImage> {
+        let images = self.engine.images.iter();
+        images
+            .map(|digest| HeldImage {
+                id: *digest,
+                images: vec![Image::Remote {
+                    repository: sample::repository(),
+                    digest: *digest,
+                }],
+                tags: vec![],
+            })
+            .collect()
+    }
+
+    /// Something that should be gone when all jobs have ended.
+    pub(crate) fn leftover(&self) -> Option<String> {
+        if self.destroyed {
+            return None;
+        }
+        let container = self.engine.containers.keys().next();
+        let journal = self.disk.keys().next();
+        let outbox = self
+            .agent
+            .as_ref()
+            .and_then(|agent| agent.outbox.values().next());
+        if container.is_none() && journal.is_none() && outbox.is_none() {
+            return None;
+        }
+        Some(format!(
+            "{}: container {container:?}, journal {journal:?}, report {outbox:?}",
+            self.id
+        ))
+    }
+}

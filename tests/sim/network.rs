@@ -1,0 +1,128 @@
+//! Streams between agents and the coordinator: in order while they last, and cut at any moment.
+
+use muster_core::agent::Hello;
+use muster_core::effect::Order;
+use muster_core::event::{Event, News, Report};
+use muster_core::ids::{AttemptId, SessionNo, Term};
+use muster_core::time::{Millis, Timestamp};
+use muster_tests::sample;
+
+use crate::coordinator::Input;
+use crate::world::{Happening, World};
+
+impl World {
+    pub(crate) fn dial(&mut self, at: usize, life: u64) {
+        let host = &self.hosts[at];
+        if host.life != life || host.agent.is_none() || host.session.is_some() {
+            return;
+        }
+        if !self.coordinator.is_up() || !host.reachable {
+            let again = Millis(self.rng.network.between(1_000, 20_000));
+            return self.after(again, Happening::Dial { host: at, life });
+        }
+        self.coordinator.sessions += 1;
+        let session = SessionNo(self.coordinator.sessions);
+        let opened = self.upwards(at);
+        let host = &mut self.hosts[at];
+        host.session = Some(session);
+        let hello = Hello {
+            agent: host.id.clone(),
+            session,
+            profile: sample::profile(host.places),
+            term: Term(self.coordinator.life),
+            attempts: host.disk.keys().copied().collect(),
+            held: host.held(),
+        };
+        let life = self.coordinator.life;
+        let input = Input::Attach { host: at, session };
+        self.at(opened, Happening::Arrive { life, input });
+        // Another stream's messages may come between the two.
+        let greeted = self.upwards(at);
+        self.tell(greeted, Event::AgentHello(hello));
+        let agent = self.hosts[at]
+            .agent
+            .as_ref()
+            .expect("it was just looked at");
+        for (attempt, seq, news) in agent.unsent(None) {
+            self.send_report(at, attempt, seq, news);
+        }
+    }
+
+    /// When the next message of an agent arrives.
+    fn upwards(&mut self, at: usize) -> Timestamp {
+        let takes = Millis(self.rng.network.between(1, 60));
+        let host = &mut self.hosts[at];
+        host.up_at = host.up_at.max(self.now + takes);
+        host.up_at
+    }
+
+    pub(crate) fn send_report(&mut self, at: usize, attempt: AttemptId, seq: u64, news: News) {
+        let Some(session) = self.hosts[at].session else {
+            return;
+        };
+        let report = Report {
+            agent: self.hosts[at].id.clone(),
+            session,
+            attempt,
+            seq,
+            news,
+        };
+        let arrives = self.upwards(at);
+        if !self.calm && self.rng.network.chance(4) {
+            let late = Millis(self.rng.network.between(1, 900_000));
+            self.tell(arrives + late, Event::Reported(report.clone()));
+        }
+        self.tell(arrives, Event::Reported(report));
+    }
+
+    /// A heartbeat with the images, which changed.
+    pub(crate) fn tell_held(&mut self, at: usize) {
+        if let Some(session) = self.hosts[at].session {
+            let beat = Event::AgentBeat {
+                agent: self.hosts[at].id.clone(),
+                session,
+                held: Some(self.hosts[at].held()),
+            };
+            let arrives = self.upwards(at);
+            self.tell(arrives, beat);
+        }
+    }
+
+    pub(crate) fn send_orders(&mut self, at: usize, to: Option<SessionNo>, orders: Vec<Order>) {
+        let Some(session) = to.filter(|to| self.hosts[at].session == Some(*to)) else {
+            return; // the next Hello brings them up again
+        };
+        let takes = Millis(self.rng.network.between(1, 60));
+        let host = &mut self.hosts[at];
+        host.down_at = host.down_at.max(self.now + takes);
+        let arrives = host.down_at;
+        let next = Happening::Orders {
+            host: at,
+            session,
+            orders,
+        };
+        self.at(arrives, next);
+    }
+
+    /// The stream is gone; the coordinator notices within `notice`.
+    pub(crate) fn cut(&mut self, at: usize, notice: Millis) {
+        let Some(session) = self.hosts[at].session.take() else {
+            return;
+        };
+        self.trace.note(
+            self.now,
+            format_args!("{} loses its stream", self.hosts[at].id),
+        );
+        let arrives = self.hosts[at].up_at.max(self.now + notice) + Millis(1);
+        let gone = Event::AgentGone {
+            agent: self.hosts[at].id.clone(),
+            session,
+        };
+        self.tell(arrives, gone);
+        // A new stream's first messages may overtake the last ones of the old.
+        self.hosts[at].up_at = self.now;
+        let life = self.hosts[at].life;
+        let again = Millis(self.rng.network.between(1, 4_000));
+        self.after(again, Happening::Dial { host: at, life });
+    }
+}

@@ -1,0 +1,436 @@
+//! The modelled store: rows that change only in a commit, and the checks of every commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_core::agent::{Agent, Link};
+use muster_core::channel::{Channel, ChannelId};
+use muster_core::effect::Record;
+use muster_core::event::{Prior, Restored};
+use muster_core::ids::{AgentId, AttemptId, JobId, TaskId};
+use muster_core::image::Image;
+use muster_core::job::{Job, JobProgress};
+use muster_core::outcome::{End, EndReason, Outcome};
+use muster_core::ranges::Ranges;
+use muster_core::spec::{Delivery, ImageSource, Pin};
+use muster_core::task::{RowState, TaskRow};
+
+use crate::ledger::{Ledger, Who};
+use crate::trace::Violation;
+
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) jobs: BTreeMap<JobId, JobRow>,
+    pub(crate) tasks: BTreeMap<TaskId, TaskRow>,
+    pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) channels: BTreeMap<ChannelId, Channel>,
+    /// Tasks whose cancel is committed, or was confirmed to a client.
+    canceled: BTreeMap<JobId, BTreeSet<u32>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct JobRow {
+    pub(crate) job: Arc<Job>,
+    pub(crate) progress: Option<JobProgress>,
+    order: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct AttemptRow {
+    pub(crate) agent: AgentId,
+    pub(crate) image: Image,
+    pub(crate) end: Option<End>,
+}
+
+/// What one transaction holds: the records, and the wishes to cancel that it makes true.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) cancels: Vec<Canceled>,
+    pub(crate) records: Vec<Record>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Canceled {
+    pub(crate) job: JobId,
+    pub(crate) tasks: Option<Ranges>,
+}
+
+type Check = Result<(), Violation>;
+
+fn violated(invariant: &'static str, what: String) -> Check {
+    Err(Violation { invariant, what })
+}
+
+impl Store {
+    /// Makes a batch durable, and checks it against everything that was durable before.
+    pub(crate) fn commit(&mut self, batch: Batch, ledger: &Ledger) -> Check {
+        for cancel in &batch.cancels {
+            self.note_cancel(cancel);
+        }
+        for record in batch.records {
+            self.apply(record, ledger)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn note_cancel(&mut self, cancel: &Canceled) {
+        let Some(row) = self.jobs.get(&cancel.job) else {
+            return;
+        };
+        let all = Ranges::up_to(row.job.array);
+        let asked = cancel.tasks.as_ref().unwrap_or(&all);
+        let tasks = asked
+            .iter()
+            .flatten()
+            .filter(|index| *index < row.job.array);
+        self.canceled.entry(cancel.job).or_default().extend(tasks);
+    }
+
+    fn is_canceled(&self, task: TaskId) -> bool {
+        let tasks = self.canceled.get(&task.job);
+        tasks.is_some_and(|tasks| tasks.contains(&task.index))
+    }
+
+    fn apply(&mut self, record: Record, ledger: &Ledger) -> Check {
+        match record {
+            Record::JobSubmitted(job) => self.submitted(job),
+            Record::JobProgress { job, progress } => self.progressed(job, progress),
+            Record::Task { task, row } => self.task_written(task, row),
+            Record::AttemptMade {
+                attempt,
+                agent,
+                image,
+                at: _,
+                because: _,
+            } => self.attempt_made(attempt, agent, image),
+            Record::AttemptStarted { attempt, at: _ } => self.exists(attempt),
+            Record::AttemptEnded {
+                attempt,
+                started: _,
+                at: _,
+                end,
+                usage: _,
+            } => self.attempt_ended(attempt, end, ledger),
+            Record::LateReport {
+                attempt,
+                at: _,
+                end: _,
+            } => self.exists(attempt),
+            Record::Agent(agent) => {
+                self.agents.insert(agent.id.clone(), *agent);
+                Ok(())
+            }
+            Record::AgentLink {
+                agent,
+                link,
+                last_contact,
+            } => self.with_agent(&agent, |row| {
+                row.link = link;
+                row.last_contact = last_contact;
+            }),
+            Record::AgentSchedulable { agent, schedulable } => {
+                self.with_agent(&agent, |row| row.schedulable = schedulable)
+            }
+            Record::Channel(channel) => {
+                self.channels.insert(channel.id.clone(), channel);
+                Ok(())
+            }
+            Record::Released { .. } => Ok(()),
+        }
+    }
+
+    fn submitted(&mut self, job: Arc<Job>) -> Check {
+        let key = job.key.as_ref().map(|key| key.key.as_str());
+        if let Some(other) = key.and_then(|key| self.find_key(key)) {
+            let what = format!("key {key:?} of job {} is taken by job {}", job.id, other.id);
+            return violated("I2 submit idempotent", what);
+        }
+        let order = self.jobs.len();
+        let row = JobRow {
+            job: Arc::clone(&job),
+            progress: None,
+            order,
+        };
+        self.jobs.insert(job.id, row);
+        Ok(())
+    }
+
+    fn progressed(&mut self, id: JobId, progress: JobProgress) -> Check {
+        let Some(row) = self.jobs.get_mut(&id) else {
+            return violated("I1 no lost submit", format!("progress of unknown job {id}"));
+        };
+        if row.progress.as_ref().is_some_and(|old| old.ended.is_some()) {
+            let what = format!("job {id} had ended, and goes on");
+            return violated("I9 completed stays completed", what);
+        }
+        row.progress = Some(progress);
+        Ok(())
+    }
+
+    fn task_written(&mut self, id: TaskId, row: TaskRow) -> Check {
+        let attempt = AttemptId {
+            task: id,
+            number: row.last,
+        };
+        self.exists(attempt)?;
+        if self.attempts[&attempt].image != row.image {
+            let what = format!(
+                "{attempt} was made with {}, now {}",
+                self.attempts[&attempt].image, row.image
+            );
+            return violated("I14 immutable attempt", what);
+        }
+        if let Some(old) = self.tasks.get(&id) {
+            if let RowState::Ended { end, .. } = &old.state {
+                let what = format!("{id} ended {end}, then became {:?}", row.state);
+                return violated("I3 one counted outcome", what);
+            }
+            if old.last > row.last {
+                let what = format!("{id} went from attempt {} to {}", old.last, row.last);
+                return violated("I6 fences grow", what);
+            }
+        }
+        self.tasks.insert(id, row);
+        Ok(())
+    }
+
+    fn attempt_made(&mut self, id: AttemptId, agent: AgentId, image: Image) -> Check {
+        if self.is_canceled(id.task) {
+            return violated("I11 cancel sticks", format!("{id} was made after a cancel"));
+        }
+        if let Some(row) = self.tasks.get(&id.task) {
+            if matches!(row.state, RowState::Ended { .. }) {
+                return violated("I9 completed stays completed", format!("{id} was made"));
+            }
+            if id.number <= row.last {
+                return violated("I6 fences grow", format!("{id} after {}", row.last));
+            }
+            let before = AttemptId {
+                number: row.last,
+                ..id
+            };
+            if self.attempts[&before].end.is_none() {
+                let what = format!("{id} was made while {before} had not ended");
+                return violated("I8 bounded overlap", what);
+            }
+        }
+        let Some(row) = self.jobs.get(&id.task.job) else {
+            return violated("I1 no lost submit", format!("{id} of an unknown job"));
+        };
+        let wanted = self.wanted_image(&row.job);
+        if wanted.as_ref() != Some(&image) {
+            let what = format!("{id} was made with {image}, not {wanted:?}");
+            return violated("I14 immutable attempt", what);
+        }
+        let row = AttemptRow {
+            agent,
+            image,
+            end: None,
+        };
+        self.attempts.insert(id, row);
+        Ok(())
+    }
+
+    fn wanted_image(&self, job: &Job) -> Option<Image> {
+        match &job.spec.image {
+            ImageSource::Channel {
+                name,
+                pin: Pin::Task,
+            } => {
+                let id = ChannelId {
+                    team: job.team.clone(),
+                    name: name.clone(),
+                };
+                self.channels
+                    .get(&id)
+                    .map(|channel| channel.current.image())
+            }
+            ImageSource::Channel { pin: Pin::Run, .. } | ImageSource::Reference { .. } => {
+                job.pinned.clone()
+            }
+        }
+    }
+
+    fn attempt_ended(&mut self, id: AttemptId, end: End, ledger: &Ledger) -> Check {
+        self.exists(id)?;
+        let row = self.attempts.get_mut(&id).expect("it was looked up");
+        if let Some(old) = &row.end {
+            return violated(
+                "I3 one counted outcome",
+                format!("{id} ended {old}, then {end}"),
+            );
+        }
+        row.end = Some(end.clone());
+        let truth = ledger.end_of(id);
+        let declared = &self.jobs[&id.task.job].job.spec.success_codes;
+        let is_success =
+            |code: i32| code == 0 || declared.iter().any(|other| i32::from(*other) == code);
+        match end.outcome {
+            Outcome::Succeeded if !matches!(truth, Some((code, Who::Itself)) if is_success(code)) => {
+                violated("I4 no false success", format!("{id}: in truth {truth:?}"))
+            }
+            Outcome::Failed | Outcome::Oom if !matches!(truth, Some((code, Who::Itself)) if !is_success(code)) => {
+                violated(
+                    "I5 no false user failure",
+                    format!("{id} {end}: in truth {truth:?}"),
+                )
+            }
+            Outcome::Timeout
+                if end.reason == EndReason::RunTimeout
+                    && !matches!(truth, Some((_, Who::Agent))) =>
+            {
+                violated(
+                    "I5 no false user failure",
+                    format!("{id} {end}: in truth {truth:?}"),
+                )
+            }
+            Outcome::Succeeded
+            | Outcome::Failed
+            | Outcome::Oom
+            | Outcome::Timeout
+            | Outcome::Canceled
+            | Outcome::Lost
+            | Outcome::Preempted
+            | Outcome::ImageError
+            | Outcome::InfraError => Ok(()),
+        }
+    }
+
+    fn exists(&self, id: AttemptId) -> Check {
+        if self.attempts.contains_key(&id) {
+            return Ok(());
+        }
+        violated(
+            "persist, then speak",
+            format!("news of {id}, which is not stored"),
+        )
+    }
+
+    fn with_agent(&mut self, id: &AgentId, change: impl FnOnce(&mut Agent)) -> Check {
+        match self.agents.get_mut(id) {
+            Some(row) => {
+                change(row);
+                Ok(())
+            }
+            None => violated("persist, then speak", format!("agent {id} is not stored")),
+        }
+    }
+
+    pub(crate) fn find_key(&self, key: &str) -> Option<Prior> {
+        let found = self.jobs.values().find_map(|row| {
+            let known = row.job.key.as_ref()?;
+            (known.key == key).then_some(Prior {
+                id: row.job.id,
+                body: known.body,
+            })
+        });
+        found
+    }
+
+    /// What a starting coordinator reads, in its order.
+    pub(crate) fn load(&self) -> Result<Vec<Restored>, Violation> {
+        if let Some(row) = self.jobs.values().find(|row| row.progress.is_none()) {
+            return Err(Violation {
+                invariant: "I1 no lost submit",
+                what: format!("job {} has no progress", row.job.id),
+            });
+        }
+        let channels = self.channels.values().cloned().map(Restored::Channel);
+        let agents = self.agents.values().cloned().map(Restored::Agent);
+        let mut live: Vec<&JobRow> = self.jobs.values().filter(|row| !row.is_ended()).collect();
+        live.sort_by_key(|row| row.order);
+        let jobs = live.into_iter().map(|row| {
+            let first = TaskId {
+                job: row.job.id,
+                index: 0,
+            };
+            let tasks = self
+                .tasks
+                .range(first..)
+                .take_while(|(id, _)| id.job == row.job.id);
+            let tasks = tasks
+                .filter(|(_, task)| !matches!(task.state, RowState::Ended { .. }))
+                .map(|(id, task)| (id.index, task.clone()))
+                .collect();
+            let progress = row.progress.clone();
+            Restored::Job {
+                job: Arc::clone(&row.job),
+                progress: progress.expect("all have one"),
+                tasks,
+            }
+        });
+        Ok(channels.chain(agents).chain(jobs).collect())
+    }
+
+    /// Whether the attempt before left it open how it ended, and the job may not run twice.
+    pub(crate) fn must_not_run(&self, id: AttemptId, ledger: &Ledger) -> bool {
+        let Some(row) = self.jobs.get(&id.task.job) else {
+            return false;
+        };
+        row.job.spec.delivery == Delivery::AtMostOnce
+            && (1..id.number.0).any(|number| {
+                let earlier = AttemptId {
+                    number: muster_core::ids::AttemptNo(number),
+                    ..id
+                };
+                let end = self.attempts.get(&earlier).and_then(|row| row.end.as_ref());
+                let unknown = end.is_none_or(|end| end.outcome == Outcome::Lost);
+                unknown && ledger.ran(earlier)
+            })
+    }
+
+    /// Whether nobody is silent for good and nothing is left to do.
+    pub(crate) fn unfinished(&self) -> Option<String> {
+        let job = self.jobs.values().find(|row| !row.is_ended())?;
+        let away = self
+            .agents
+            .values()
+            .filter(|agent| !matches!(agent.link, Link::Online { .. }));
+        let away: Vec<String> = away.map(|agent| agent.id.to_string()).collect();
+        Some(format!(
+            "job {}: {:?}; away: {away:?}",
+            job.job.id, job.progress
+        ))
+    }
+
+    /// Compares the counts of every job with its rows.
+    pub(crate) fn check_counts(&self) -> Check {
+        for row in self.jobs.values() {
+            let Some(progress) = &row.progress else {
+                return violated(
+                    "I3 one counted outcome",
+                    format!("job {} has no progress", row.job.id),
+                );
+            };
+            for outcome in Outcome::ALL {
+                let tasks = self.tasks.iter().filter(|(id, task)| {
+                    id.job == row.job.id
+                        && matches!(&task.state, RowState::Ended { end, .. } if end.outcome == outcome)
+                });
+                let withdrawn = progress
+                    .withdrawn
+                    .iter()
+                    .filter(|gone| gone.end.outcome == outcome);
+                let withdrawn: u32 = withdrawn.map(|gone| gone.tasks.count()).sum();
+                let found = u32::try_from(tasks.count()).unwrap_or(u32::MAX) + withdrawn;
+                if found != progress.counts.ended(outcome) {
+                    let what = format!(
+                        "job {}: {found} tasks {outcome}, counted {:?}",
+                        row.job.id, progress.counts
+                    );
+                    return violated("I3 one counted outcome", what);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl JobRow {
+    pub(crate) fn is_ended(&self) -> bool {
+        self.progress
+            .as_ref()
+            .is_some_and(|progress| progress.ended.is_some())
+    }
+}
