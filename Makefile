@@ -12,15 +12,18 @@ SEEDS ?= 1000
 tier = cargo test --locked --package muster-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test unit sim scenario cluster e2e terraform lint demo bench replay image clean
+.PHONY: help claim setup build test unit sim scenario cluster e2e terraform lint demo bench replay image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
+claim:
+	@scripts/claim-target $(CARGO_TARGET_DIR)
+
 setup: ## install what is missing, start what is not running
 	scripts/setup
 
-build: ## the binary, in the profile MUSTER_PROFILE (release)
+build: claim ## the binary, in the profile MUSTER_PROFILE (release)
 	cargo build --locked --profile $(MUSTER_PROFILE) --bin muster
 
 demo: ## the main job on real data: a fleet, a push in the middle, a check at the end
@@ -28,35 +31,37 @@ demo: ## the main job on real data: a fleet, a push in the middle, a check at th
 	$(MAKE) --no-print-directory build
 	demo/run --muster $(muster)
 
-test: ## every test there is
+test: claim ## every test there is
 	scripts/setup test
+	cargo build --locked --bin muster
 	MUSTER_E2E=1 cargo test --locked --workspace
 	scripts/test-terraform
 
-unit: ## tests beside the code
+unit: claim ## tests beside the code
 	cargo test --locked --workspace --exclude muster-tests
 
-sim: ## the simulation, SEEDS=n random histories
+sim: claim ## the simulation, SEEDS=n random histories
 	MUSTER_SIM_SEEDS=$(SEEDS) $(tier) --test sim
 
-replay: ## one history of the simulation step by step, SEED=n
+replay: claim ## one history of the simulation step by step, SEED=n
 	MUSTER_SIM_SEED=$(SEED) $(tier) --test sim -- --nocapture
 
-scenario: ## scripts with golden output (UPDATE_GOLDEN=1 to bless)
+scenario: claim ## scripts with golden output (UPDATE_GOLDEN=1 to bless)
 	$(tier) --test scenario
 
-cluster: ## coordinator and agents in one process, engine modelled
+cluster: claim ## coordinator and agents in one process, engine modelled
 	$(tier) --test cluster
 
-e2e: ## the real binary, engine, registry and push gateway
+e2e: claim ## the real binary, engine, registry and push gateway
 	scripts/setup build engine services testbox
+	cargo build --locked --bin muster
 	MUSTER_E2E=1 $(tier) --test e2e
 
 terraform: ## the Terraform modules against a mock of AWS
 	scripts/setup moto terraform
 	scripts/test-terraform
 
-lint: ## formatter, lints, documentation, rules of the tree
+lint: claim ## formatter, lints, documentation, rules of the tree
 	scripts/setup build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -65,7 +70,7 @@ lint: ## formatter, lints, documentation, rules of the tree
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; \
 	else echo 'deny: SKIPPED, cargo-deny is not installed'; fi
 
-bench: ## muster side by side with plain docker
+bench: claim ## muster side by side with plain docker
 	scripts/setup build engine services testbox
 	$(MAKE) --no-print-directory build
 	cargo run --locked --release --package muster-bench -- --muster $(muster)
