@@ -144,7 +144,7 @@ struct Listeners {
 
 impl Listeners {
     async fn bind(config: &Config) -> Result<Self, RunError> {
-        let address = format!("{:?}", config.listen);
+        let address = config.listen.to_string();
         let bound = Bound::bind(&config.listen).await;
         let grpc = bound.map_err(|source| RunError::Bind { address, source })?;
         let address = config.http_listen.to_string();

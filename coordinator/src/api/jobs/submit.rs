@@ -1,6 +1,6 @@
 //! Submission: read everything, resolve images once, then hand all jobs over together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -67,19 +67,22 @@ struct Draft {
 fn read_jobs(wire: &[pb::NewJob]) -> Result<Vec<Draft>, Status> {
     let mut bad = Vec::new();
     let mut drafts = Vec::with_capacity(wire.len());
+    let mut keys = BTreeSet::new();
     for (place, new) in wire.iter().enumerate() {
+        let here = |Violation { field, problem }| Violation {
+            field: format!("jobs[{place}].{field}"),
+            problem,
+        };
         match read_job(new) {
             Ok(draft) => drafts.push(draft),
-            Err(found) => {
-                bad.extend(
-                    found
-                        .into_iter()
-                        .map(|Violation { field, problem }| Violation {
-                            field: format!("jobs[{place}].{field}"),
-                            problem,
-                        }),
-                )
-            }
+            Err(found) => bad.extend(found.into_iter().map(here)),
+        }
+        let key = new.idempotency_key.as_str();
+        if !key.is_empty() && !keys.insert(key) {
+            bad.push(here(Violation {
+                field: "idempotency_key".to_owned(),
+                problem: format!("{key:?} stands in this request twice"),
+            }));
         }
     }
     if bad.is_empty() {
