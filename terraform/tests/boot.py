@@ -90,7 +90,7 @@ def check_common(host, kind):
     unit = f"muster-{kind}.service"
     check(
         f"{name}: muster is installed, nothing half downloaded",
-        host.run("/usr/local/bin/muster", "version").returncode == 0
+        host.run("/usr/local/bin/muster", "--version").returncode == 0
         and os.listdir(host.path("usr/local/bin")) == ["muster"],
         os.listdir(host.path("usr/local/bin")),
     )
@@ -209,10 +209,10 @@ def join(spec, coordinator, workers):
     """Starts the daemons from their units and waits for both agents in the coordinator's list."""
     name = "the agents that the hosts start join the coordinator"
     if not spec["artefact"]["real"]:
-        say(
+        check(
             name,
-            "skip",
-            f"there is no muster binary at {spec['artefact']['source']}; cargo build -p muster-cli, or set MUSTER_BIN",
+            False,
+            f"there is no muster binary at {spec['artefact']['source']}: build it, or set MUSTER_BIN",
         )
         return
     if not spec["engine"]:

@@ -33,6 +33,11 @@ for word; do
 done
 """
 
+# The install's patience is not tested; without it a failure shows at once.
+SLEEP = """\
+#!/bin/sh
+"""
+
 SYSTEMCTL = """\
 #!/bin/sh
 echo "systemctl $*" >>/stand-ins/log
@@ -125,6 +130,7 @@ class Host:
 
     def _write_stand_ins(self):
         self.write("stand-ins/apt-get", APT_GET, 0o755)
+        self.write("stand-ins/sleep", SLEEP, 0o755)
         self.write("stand-ins/systemctl", SYSTEMCTL, 0o755)
 
     def _seed(self, user_data):

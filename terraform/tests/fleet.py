@@ -180,7 +180,10 @@ class Fleet:
         self._change_line("terraform.tfvars", r"(?m)^worker_count = 2$", "worker_count = 5")
         planned = changes(self.example.plan())
         actions = {address: change["actions"] for address, change in planned.items()}
-        self.report.equal("5 instead of 2: the plan touches the group only", actions, {GROUP: ["update"]})
+        if not self.report.equal(
+            "5 instead of 2: the plan touches the group only", actions, {GROUP: ["update"]}
+        ):
+            return
         self.report.equal(
             "5 instead of 2: of the group only its sizes",
             changed_keys(planned[GROUP]),
@@ -214,7 +217,7 @@ class Fleet:
         self.report.equal("and nothing but their own disks and interfaces", others, [])
 
     def upgrade_plan(self):
-        """Another binary: new workers get it, running ones are left alone, the coordinator keeps disk and address."""
+        """Another binary: new workers get it, running ones stay, the coordinator keeps disk and address."""
         self._change_line("site.auto.tfvars", self.artefact["sha256"], "0" * 64)
         actions = {address: change["actions"] for address, change in changes(self.example.plan()).items()}
         self.report.equal(
@@ -232,7 +235,8 @@ class Fleet:
         self._write(
             self.example,
             "site.auto.tfvars",
-            f'ami_id = "{image}"\nmuster_version = "0.1.0"\nmuster_url = "{ADDRESS}"\nmuster_sha256 = "{sha256}"\n',
+            f'ami_id = "{image}"\nmuster_version = "0.1.0"\n'
+            f'muster_url = "{ADDRESS}"\nmuster_sha256 = "{sha256}"\n',
         )
 
     def _append(self, name, text):

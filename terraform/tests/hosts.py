@@ -7,6 +7,9 @@ import sys
 
 from report import Skip
 
+# Seconds for all hosts together; they take about 20.
+PATIENCE = 300
+
 SOCKETS = ["/run/docker.sock", "/var/run/docker.sock"]
 
 
@@ -44,7 +47,13 @@ def boot(report, scratch, tree, artefact, user_data):
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
-            output, errors = process.communicate(timeout=300)
+            try:
+                output, errors = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                # With unshare its whole process namespace ends.
+                process.kill()
+                output, errors = process.communicate()
+                errors += f"no end after {PATIENCE} s"
     finally:
         detach_disks(directory)
     counted = 0

@@ -60,7 +60,8 @@ class Report:
         """Prints the count; returns the exit code."""
         seconds = time.monotonic() - self.began
         self._say(
-            f"terraform: {self.passed} passed, {self.failed} failed, {self.skipped} skipped in {seconds:.0f} s"
+            f"terraform: {self.passed} passed, {self.failed} failed, "
+            f"{self.skipped} skipped in {seconds:.0f} s"
         )
         return 1 if self.failed or (strict and self.skipped) else 0
 

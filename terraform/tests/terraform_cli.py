@@ -4,7 +4,11 @@ import glob
 import json
 import os
 import shutil
+import signal
 import subprocess
+
+# Seconds for one command; the longest takes about 50.
+PATIENCE = 300
 
 # Where people and packages put provider mirrors; the registry's name is the directory's.
 MIRRORS = [
@@ -40,18 +44,30 @@ class Terraform:
 
     def run(self, *arguments, ok=(0,)):
         """The finished process; raises unless its exit code is one of `ok`."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["terraform", *arguments],
             cwd=self.directory,
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            output, errors = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            # The provider is a process of its own, in the same session.
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+            errors += f"no end after {PATIENCE} s"
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        done = subprocess.CompletedProcess(arguments, process.returncode, output, errors)
         if done.returncode not in ok:
-            output = done.stdout[-6000:] + done.stderr[-6000:]
-            raise RuntimeError(f"terraform {' '.join(arguments)}: exit code {done.returncode}\n{output}")
+            told = done.stdout[-6000:] + done.stderr[-6000:]
+            raise RuntimeError(f"terraform {' '.join(arguments)}: exit code {done.returncode}\n{told}")
         return done
 
     def json(self, *arguments):

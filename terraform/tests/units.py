@@ -99,7 +99,10 @@ def verify(report, directory):
     if os.geteuid() != 0:
         raise Skip("needs root")
     paths = [os.path.join(directory, unit) for unit in UNITS]
-    script = 'mount -t tmpfs none /usr/local/bin && cp /bin/true /usr/local/bin/muster && exec systemd-analyze verify --man=no "$@"'
+    script = (
+        "mount -t tmpfs none /usr/local/bin && cp /bin/true /usr/local/bin/muster"
+        ' && exec systemd-analyze verify --man=no "$@"'
+    )
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *paths], capture_output=True, text=True, check=False
     )
