@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use muster_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::host;
-use crate::runtime::{EngineEvent, Runtime};
+use crate::runtime::{EngineError, EngineEvent, Runtime};
 
 /// How long the end of an attempt waits for the word of its death.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -100,31 +100,40 @@ impl EngineWatch {
 
     /// Listens until `shutdown`, over restarts of the engine.
     pub(crate) async fn run(&self, runtime: impl Runtime, shutdown: CancellationToken) {
-        let mut since = None;
-        loop {
-            let mut events = runtime.events(since);
-            self.lock().connected = true;
+        let listen = async {
+            let mut since = None;
             loop {
-                let event = tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    event = events.next() => event,
-                };
-                match event {
-                    Some(Ok(event)) => self.on_event(event),
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "engine events ended");
-                        break;
-                    }
-                    None => break,
+                // Only an engine that answers is a contact: the events themselves may be long in coming.
+                let asked = host::now();
+                if runtime.ping().await.is_ok() {
+                    self.listen(runtime.events(since.or(Some(asked)))).await;
+                    since = Some(self.last_break());
+                }
+                tokio::time::sleep(RECONNECT).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = listen => {}
+        }
+    }
+
+    /// Takes in one stream of events, to its end.
+    async fn listen(
+        &self,
+        mut events: impl Stream<Item = Result<EngineEvent, EngineError>> + Unpin,
+    ) {
+        self.lock().connected = true;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.on_event(event),
+                Err(error) => {
+                    tracing::debug!(%error, "engine events ended");
+                    break;
                 }
             }
-            self.on_gone();
-            since = Some(self.lock().last_contact);
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(RECONNECT) => {}
-            }
         }
+        self.on_gone();
     }
 
     fn on_event(&self, event: EngineEvent) {
@@ -152,10 +161,8 @@ impl EngineWatch {
 
     fn on_gone(&self) {
         let mut heard = self.lock();
-        if heard.connected {
-            heard.connected = false;
-            heard.last_contact = host::now();
-        }
+        heard.connected = false;
+        heard.last_contact = host::now();
         drop(heard);
         self.turn.send_modify(|count| *count += 1);
     }
