@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use bollard::container::LogOutput;
 use bollard::models::{ContainerInspectResponse, HostConfig};
 use muster_core::logframe::LogStream;
+use proptest::prelude::*;
 
 use super::{body, read};
 use crate::plan::Seen;
@@ -108,4 +109,32 @@ fn the_time_is_split_off_a_piece_of_output() {
         message: "no time here".into(),
     };
     assert_eq!(&read::output(bare).data[..], b"no time here");
+}
+
+proptest! {
+    #[test]
+    fn no_task_widens_the_host_configuration(
+        words in proptest::collection::vec(".{0,40}", 8),
+        numbers in any::<(u32, u32, u32)>(),
+        flags in any::<(bool, bool)>(),
+    ) {
+        let mut hostile = new();
+        hostile.command = words.clone();
+        hostile.entrypoint = flags.0.then(|| words.clone());
+        hostile.env = words.clone();
+        hostile.user = words[0].clone();
+        hostile.workdir = Some(words[1].clone());
+        hostile.network = flags.1.then(|| words[2].clone());
+        (hostile.cpu_millis, hostile.pids) = (numbers.0, numbers.1);
+        hostile.memory_bytes = numbers.2.into();
+        let body = body::container(&hostile);
+        let fields = set_fields(body.host_config.as_ref().unwrap());
+        let usual = set_fields(body::container(&new()).host_config.as_ref().unwrap());
+        // What a task may move; everything else is as it always is.
+        let own = ["Memory", "MemorySwap", "NanoCpus", "PidsLimit", "NetworkMode"];
+        prop_assert!(fields.keys().eq(usual.keys()));
+        for (name, value) in &fields {
+            prop_assert!(own.contains(&name.as_str()) || value == &usual[name], "{name}: {value}");
+        }
+    }
 }
