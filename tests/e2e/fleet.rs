@@ -221,6 +221,13 @@ impl Fleet {
         ids.lines().map(str::to_owned).collect()
     }
 
+    /// Networks that its agents made for teams; they stay, because making one takes long.
+    fn networks(&self) -> Vec<String> {
+        let label = format!("label=muster.cluster={}", self.cluster());
+        let ids = docker(&["network", "ls", "--quiet", "--filter", &label]);
+        ids.lines().map(str::to_owned).collect()
+    }
+
     /// Waits until no container of this fleet is left.
     pub(crate) fn wait_for_no_containers(&self) {
         eventually("all containers being removed", || {
@@ -248,12 +255,19 @@ impl Drop for Fleet {
         } else {
             self.containers()
         };
+        let networks = (!std::thread::panicking()).then(|| self.networks());
         self.agents.clear();
-        if !containers.is_empty() {
-            let mut arguments = vec!["rm", "--force", "--volumes"];
-            arguments.extend(containers.iter().map(String::as_str));
-            docker(&arguments);
+        remove(&["rm", "--force", "--volumes"], &containers);
+        if let Some(networks) = networks {
+            remove(&["network", "rm"], &networks);
         }
+    }
+}
+
+fn remove(command: &[&str], what: &[String]) {
+    if !what.is_empty() {
+        let what: Vec<&str> = what.iter().map(String::as_str).collect();
+        docker(&[command, &what].concat());
     }
 }
 

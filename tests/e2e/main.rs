@@ -12,3 +12,4 @@ mod outcomes;
 mod registry;
 mod stranger;
 mod telemetry;
+mod tracing;
