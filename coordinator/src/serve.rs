@@ -124,7 +124,12 @@ pub(crate) async fn serve(
         .http2_adaptive_window(Some(true))
         .max_concurrent_streams(STREAMS_MAX)
         .layer(CatchPanicLayer::new())
-        .layer(TraceLayer::new_for_grpc().make_span_with(grpc_span))
+        .layer(
+            TraceLayer::new_for_grpc()
+                // A refused request is the client's business, not an error of ours.
+                .on_failure(())
+                .make_span_with(grpc_span),
+        )
         .add_routes(routes);
     let ended = stop.clone().cancelled_owned();
     let serving = async {

@@ -131,22 +131,29 @@ fn ended_from_wire(wire: pb::Ended) -> Result<AttemptEnd, BadMessage> {
         metrics,
         metrics_problem,
     } = wire;
-    if !metrics_problem.is_empty() {
-        tracing::debug!(
-            error = metrics_problem,
-            "a task's metrics file was not used"
-        );
-    }
     let ended = ended.ok_or(BadMessage::Missing {
         what: "time of the end",
     })?;
     Ok(AttemptEnd {
-        end: end_from_wire(end.ok_or(BadMessage::Missing { what: "end" })?),
+        end: noting(
+            end_from_wire(end.ok_or(BadMessage::Missing { what: "end" })?),
+            metrics_problem,
+        ),
         started: started.as_ref().map(time_from_wire),
         ended: time_from_wire(&ended),
         usage: usage_from_wire(usage.unwrap_or_default()),
         metrics: (!metrics.is_empty()).then(|| Arc::from(metrics.as_ref())),
     })
+}
+
+/// A metrics file that could not be used changes no outcome, but whoever asks why shall read of it.
+fn noting(mut end: End, metrics_problem: String) -> End {
+    if end.message.is_empty() {
+        end.message = cut(metrics_problem);
+    } else if !metrics_problem.is_empty() {
+        end.message = cut(format!("{}; {metrics_problem}", end.message));
+    }
+    end
 }
 
 /// An outcome that a newer agent knows and this coordinator does not is an infrastructure error: it

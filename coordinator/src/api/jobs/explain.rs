@@ -24,8 +24,9 @@ pub(super) async fn explain<S: Store>(
         .look(move |fleet, now| fleet.explain(now, job, index));
     let live = live.await.map_err(stopping)?;
     let mut reasons = live.map(live_reasons).unwrap_or_default();
+    reasons.extend(cancel_reason(row));
     let Some(index) = index else {
-        reasons.extend(job_reasons(row));
+        reasons.extend(bad_ends(row));
         return Ok(pb::Explanation {
             subject: job_subject(row),
             reasons,
@@ -91,16 +92,19 @@ fn job_subject(row: &JobRow) -> String {
     }
 }
 
-fn job_reasons(row: &JobRow) -> Vec<pb::Reason> {
+fn cancel_reason(row: &JobRow) -> Option<pb::Reason> {
+    let cancel = row.progress.cancel.as_ref()?;
+    let message = match cancel.reason.as_str() {
+        "" => "somebody canceled the job".to_owned(),
+        why => format!("somebody canceled the job: {why}"),
+    };
+    Some(reason("canceled", message))
+}
+
+/// How many tasks ended otherwise than well.
+fn bad_ends(row: &JobRow) -> Vec<pb::Reason> {
     let counts = &row.progress.counts;
     let mut reasons = Vec::new();
-    if let Some(cancel) = &row.progress.cancel {
-        let message = match cancel.reason.as_str() {
-            "" => "somebody canceled it".to_owned(),
-            why => format!("somebody canceled it: {why}"),
-        };
-        reasons.push(reason("canceled", message));
-    }
     for outcome in Outcome::ALL
         .into_iter()
         .filter(|outcome| *outcome != Outcome::Succeeded)
@@ -166,9 +170,13 @@ fn task_reasons(row: &JobRow, entry: &TaskEntry) -> Vec<pb::Reason> {
 }
 
 fn end_in_words(end: &End) -> String {
-    match (end.message.as_str(), end.exit_code) {
-        ("", Some(code)) => format!("the process ended with exit code {code}"),
-        ("", None) => end.to_string(),
-        (message, _) => message.to_owned(),
+    let exit = end
+        .exit_code
+        .map(|code| format!("the process ended with exit code {code}"));
+    match (exit, end.message.as_str()) {
+        (Some(exit), "") => exit,
+        (Some(exit), message) => format!("{exit}; {message}"),
+        (None, "") => end.to_string(),
+        (None, message) => message.to_owned(),
     }
 }
