@@ -51,13 +51,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Makes one row.
+type Measure<'a> = Box<dyn Fn() -> anyhow::Result<Row> + 'a>;
+
 /// Whether every row met its bar.
 fn run(args: &Args) -> anyhow::Result<bool> {
     let wanted = |name: &str| args.rows.is_empty() || args.rows.iter().any(|row| row == name);
     docker::need_image()?;
     let mut report = Report::new(probes::measure()?);
     let fleet = Fleet::start(&args.muster)?;
-    let rows: [(&str, Box<dyn Fn() -> anyhow::Result<Row>>); 5] = [
+    let rows: [(&str, Measure<'_>); 5] = [
         ("idle", Box::new(|| rows::idle(&fleet))),
         (
             "added-none",

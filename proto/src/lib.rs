@@ -8,7 +8,6 @@
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::too_many_lines,
-    rustdoc::all,
     unused_qualifications,
     reason = "generated code"
 )]
