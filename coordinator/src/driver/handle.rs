@@ -117,6 +117,11 @@ impl DriverHandle {
         seen.await.map_err(|_| DriverGone)
     }
 
+    /// Returns when the driver has stopped, and with it everything that clients could wait for.
+    pub async fn stopped(&self) {
+        self.0.closed().await;
+    }
+
     /// Opens the way for an agent's orders. It ends when a newer stream of the agent takes over, or
     /// when the agent does not keep up.
     ///

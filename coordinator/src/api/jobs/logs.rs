@@ -12,7 +12,8 @@ use tonic::Status;
 
 use super::Jobs;
 use crate::api::convert::duration::time_from_wire;
-use crate::api::{Shared, invalid, unreadable};
+use crate::api::{Shared, invalid, stopping, unreadable};
+use crate::driver::DriverGone;
 use crate::error_chain::error_chain;
 use crate::logs::{Entry, LogPage, ReadOptions};
 use crate::store::{Revision, Store};
@@ -97,13 +98,20 @@ async fn newest_attempt<S: Store>(
             );
             return Err(Status::not_found(problem));
         }
-        next_commit(&mut revisions).await?;
+        next_commit(shared, &mut revisions).await?;
     }
 }
 
-async fn next_commit(revisions: &mut watch::Receiver<Revision>) -> Result<(), Status> {
-    let changed = revisions.changed().await;
-    changed.map_err(|_| Status::unavailable("the coordinator is stopping"))
+/// The store outlives the driver for as long as anybody reads from it, so both are listened to.
+async fn next_commit<S: Store>(
+    shared: &Shared<S>,
+    revisions: &mut watch::Receiver<Revision>,
+) -> Result<(), Status> {
+    tokio::select! {
+        biased;
+        () = shared.driver.stopped() => Err(stopping(DriverGone)),
+        changed = revisions.changed() => changed.map_err(|_| stopping(DriverGone)),
+    }
 }
 
 /// Returns when the attempt has ended, or can't be asked about any more.
@@ -115,7 +123,8 @@ async fn wait_for_end<S: Store>(shared: Arc<Shared<S>>, attempt: AttemptId) {
             return;
         };
         let this = attempts.iter().find(|row| row.number == attempt.number);
-        if this.is_none_or(|row| row.ended.is_some()) || next_commit(&mut revisions).await.is_err()
+        if this.is_none_or(|row| row.ended.is_some())
+            || next_commit(&shared, &mut revisions).await.is_err()
         {
             return;
         }

@@ -14,7 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::api::convert::jobs::{job_to_wire, task_to_wire};
-use crate::api::{Shared, invalid, unreadable};
+use crate::api::{Shared, invalid, stopping, unreadable};
+use crate::driver::DriverGone;
 use crate::store::{Change, ChangeQuery, Changes, JobState, Revision, Store};
 
 /// Jobs of one watch.
@@ -108,6 +109,7 @@ async fn follow<S: Store>(
         tokio::select! {
             biased;
             () = events.closed() => return Ok(()),
+            () = shared.driver.stopped() => return Err(stopping(DriverGone)),
             changed = revisions.changed() => {
                 changed.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
             }
