@@ -189,6 +189,19 @@ impl FakeRuntime {
         self.signal(name, signal);
     }
 
+    /// The container's process ends by itself. False if it doesn't run.
+    pub fn exit(&self, name: &str, code: i32) -> bool {
+        let mut inner = self.lock();
+        let Some(container) = inner.containers.get_mut(name) else {
+            return false;
+        };
+        let runs = container.state.seen == Seen::Running;
+        if runs {
+            self.end(name, container, code);
+        }
+        runs
+    }
+
     /// Somebody removes the container by force.
     pub fn remove_from_outside(&self, name: &str) {
         let removed = self.lock().containers.remove(name);
