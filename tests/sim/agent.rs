@@ -1,18 +1,19 @@
 //! The agent, modelled around the real one's decisions: what to do about an attempt is `plan::decide`,
 //! and how it ended is `outcome::classify`.
 
-use muster_agent::outcome::{EngineHistory, Evidence, Exit, Kill, KillReason, Restart, classify};
+use muster_agent::outcome::{Kill, KillReason, classify};
 use muster_agent::plan::{Action, Journaled, Seen, decide};
 use muster_core::effect::{Offer, Order};
 use muster_core::event::{AttemptEnd, News};
 use muster_core::ids::{AttemptId, SessionNo};
 use muster_core::outcome::{End, EndReason, Outcome, Usage};
 use muster_core::task::StopReason;
-use muster_core::time::{Millis, Timestamp};
+use muster_core::time::Millis;
 
 use crate::bug::Bug;
 use crate::host::{Agent, Host, Intent, Journal, Life, State, Step};
 use crate::trace::Violation;
+use crate::verdict::{evidence, stopped_early};
 use crate::world::{Happening, World};
 
 const ANSWER: u64 = 1;
@@ -479,50 +480,5 @@ impl Host {
     fn journal(&mut self, attempt: AttemptId) -> &mut Journal {
         let journal = self.disk.get_mut(&attempt);
         journal.expect("a step's attempt is journaled")
-    }
-}
-
-fn stopped_early(reason: KillReason) -> End {
-    match reason {
-        KillReason::Canceled => End::of(Outcome::Canceled, EndReason::CanceledByUser),
-        KillReason::Preempted => End::of(Outcome::Preempted, EndReason::Drained),
-        KillReason::Superseded => End::of(Outcome::Canceled, EndReason::Superseded),
-        KillReason::RunTimeout => End::of(Outcome::Timeout, EndReason::RunTimeout),
-    }
-}
-
-fn evidence(host: &Host, attempt: AttemptId) -> Evidence<'_> {
-    let container = &host.engine.containers[&attempt];
-    let journal = &host.disk[&attempt];
-    let engine = journal
-        .intent
-        .map_or_else(EngineHistory::default, |intent| {
-            let restarted = intent.engine_started != host.engine.started;
-            let heard = host
-                .agent
-                .as_ref()
-                .map_or(Timestamp(0), |agent| agent.last_break);
-            EngineHistory {
-                live_restore: host.engine.live_restore,
-                rebooted: intent.boot != host.boot,
-                restart: restarted.then_some(Restart {
-                    last_contact: heard.max(intent.at),
-                    started: Some(host.engine.started),
-                }),
-            }
-        });
-    Evidence {
-        exit: Exit {
-            started: container.started,
-            finished: container.finished,
-            code: container.code,
-            oom_killed: container.oom,
-            error: container.error.clone(),
-        },
-        kills: &journal.kills,
-        foreign_kill: container.foreign_kill.filter(|_| journal.kills.is_empty()),
-        init_failure: None,
-        engine,
-        success_codes: &journal.offer.job.spec.success_codes,
     }
 }

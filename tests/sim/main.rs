@@ -20,6 +20,7 @@ mod network;
 mod script;
 mod store;
 mod trace;
+mod verdict;
 mod world;
 
 /// Histories of an ordinary run.

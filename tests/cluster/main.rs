@@ -1,0 +1,15 @@
+//! Real coordinators and agents in one process: the wire, the store and the streams between them, with
+//! engines and a registry in memory.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a request that is refused is a failed test"
+)]
+
+mod agents;
+mod channels;
+mod lists;
+mod restart;
+mod run;
+mod services;
+mod submit;
+mod watch;

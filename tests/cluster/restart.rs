@@ -1,0 +1,78 @@
+//! Processes end and come back; containers don't notice.
+
+use muster_agent::runtime::fake::Behaviour;
+use muster_proto::v1 as pb;
+use muster_tests::cluster::{Cluster, Host, reference, spec};
+
+#[tokio::test]
+async fn a_restarted_coordinator_finds_its_jobs_and_its_agents_come_back() {
+    let mut cluster = Cluster::start().await;
+    let mut host = Host::new("etl-1", 2);
+    host.engine.script("work", Behaviour::forever());
+    host.start(&cluster).await;
+    let job = cluster.submit(spec(&reference(), "work"), 4).await;
+    cluster.running(&job.id, 2).await;
+
+    cluster.stop().await;
+    // One task ends while the coordinator is away.
+    host.exit(&job.id, 0, 1, 0).await;
+    cluster.start_again().await;
+    cluster.agent_is("etl-1", pb::AgentState::Online).await;
+    for index in 1..4 {
+        host.exit(&job.id, index, 1, 0).await;
+    }
+    let ended = cluster.ended(&job.id).await;
+    let counts = ended.counts.unwrap();
+    assert_eq!((counts.succeeded, counts.retries), (4, 0));
+    assert!(host.engine.starts().values().all(|starts| *starts == 1));
+    host.is_clean().await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_agent_takes_its_containers_up_again() {
+    let cluster = Cluster::start().await;
+    let mut host = Host::new("etl-1", 2);
+    host.engine.script("work", Behaviour::forever());
+    host.start(&cluster).await;
+    let job = cluster.submit(spec(&reference(), "work"), 2).await;
+    cluster.running(&job.id, 2).await;
+
+    host.stop().await;
+    assert_eq!(host.engine.names().len(), 2, "containers stay");
+    // One ends while no agent is there to see it.
+    host.exit(&job.id, 0, 1, 7).await;
+    host.start(&cluster).await;
+    host.exit(&job.id, 1, 1, 0).await;
+    let ended = cluster.ended(&job.id).await;
+    let counts = ended.counts.unwrap();
+    assert_eq!((counts.succeeded, counts.failed, counts.retries), (1, 1, 0));
+    host.is_clean().await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancel_of_one_task_outlives_the_coordinator() {
+    let mut cluster = Cluster::start().await;
+    let mut host = Host::new("etl-1", 2);
+    host.engine.script("work", Behaviour::forever());
+    host.start(&cluster).await;
+    let job = cluster.submit(spec(&reference(), "work"), 2).await;
+    cluster.running(&job.id, 2).await;
+    host.stop().await;
+    cluster.agent_is("etl-1", pb::AgentState::Unreachable).await;
+    let request = pb::CancelRequest {
+        job: job.id.clone(),
+        tasks: vec![pb::IndexRange { first: 1, last: 1 }],
+        ..Default::default()
+    };
+    cluster.jobs().cancel(request).await.unwrap();
+    cluster.stop().await;
+    cluster.start_again().await;
+    host.start(&cluster).await;
+    host.exit(&job.id, 0, 1, 0).await;
+    let counts = cluster.ended(&job.id).await.counts.unwrap();
+    assert_eq!((counts.succeeded, counts.canceled), (1, 1));
+    host.is_clean().await;
+    host.stop().await;
+}

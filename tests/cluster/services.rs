@@ -1,0 +1,79 @@
+//! What strangers' tools rely on: health, reflection, the admin service, metrics.
+
+use muster_proto::v1 as pb;
+use muster_proto::v1::admin_service_client::AdminServiceClient;
+use muster_tests::cluster::Cluster;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+#[tokio::test]
+async fn every_service_says_that_it_serves() {
+    let cluster = Cluster::start().await;
+    let mut health = HealthClient::new(cluster.connect());
+    for service in ["", "muster.v1.JobService", "muster.v1.SessionService"] {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let answer = health.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
+}
+
+#[tokio::test]
+async fn reflection_lists_every_service() {
+    let cluster = Cluster::start().await;
+    let mut reflection = ServerReflectionClient::new(cluster.connect());
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = reflection.server_reflection_info(tokio_stream::iter([request]));
+    let mut answers = answers.await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("not a list: {answer:?}");
+    };
+    let names: Vec<String> = list
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    for name in ["Job", "Agent", "Channel", "Session", "Admin"] {
+        let name = format!("muster.v1.{name}Service");
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_term_rises_with_every_start() {
+    let mut cluster = Cluster::start().await;
+    let info = async |cluster: &Cluster| {
+        let mut admin = AdminServiceClient::new(cluster.connect());
+        admin.info(pb::InfoRequest {}).await.unwrap().into_inner()
+    };
+    let before = info(&cluster).await;
+    cluster.stop().await;
+    cluster.start_again().await;
+    let after = info(&cluster).await;
+    assert_eq!(before.cluster, after.cluster);
+    assert!(after.term > before.term);
+}
+
+#[tokio::test]
+async fn http_shows_health_and_metrics() {
+    let cluster = Cluster::start().await;
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("{}{path}", cluster.http))
+            .await
+            .unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        answer.text().await.unwrap()
+    };
+    assert_eq!(get("/healthz").await, "ok\n");
+    assert!(get("/metrics").await.contains("# TYPE muster_"));
+}

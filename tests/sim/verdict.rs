@@ -1,0 +1,55 @@
+//! What the agent's classifier is told, and the ends that need no classifier.
+
+use muster_agent::outcome::{EngineHistory, Evidence, Exit, KillReason, Restart};
+use muster_core::ids::AttemptId;
+use muster_core::outcome::{End, EndReason, Outcome};
+use muster_core::time::Timestamp;
+
+use crate::host::Host;
+
+/// It was stopped before it started.
+pub(crate) fn stopped_early(reason: KillReason) -> End {
+    match reason {
+        KillReason::Canceled => End::of(Outcome::Canceled, EndReason::CanceledByUser),
+        KillReason::Preempted => End::of(Outcome::Preempted, EndReason::Drained),
+        KillReason::Superseded => End::of(Outcome::Canceled, EndReason::Superseded),
+        KillReason::RunTimeout => End::of(Outcome::Timeout, EndReason::RunTimeout),
+    }
+}
+
+/// What the engine shows and the agent knows of a container that doesn't run.
+pub(crate) fn evidence(host: &Host, attempt: AttemptId) -> Evidence<'_> {
+    let container = &host.engine.containers[&attempt];
+    let journal = &host.disk[&attempt];
+    let engine = journal
+        .intent
+        .map_or_else(EngineHistory::default, |intent| {
+            let restarted = intent.engine_started != host.engine.started;
+            let heard = host
+                .agent
+                .as_ref()
+                .map_or(Timestamp(0), |agent| agent.last_break);
+            EngineHistory {
+                live_restore: host.engine.live_restore,
+                rebooted: intent.boot != host.boot,
+                restart: restarted.then_some(Restart {
+                    last_contact: heard.max(intent.at),
+                    started: Some(host.engine.started),
+                }),
+            }
+        });
+    Evidence {
+        exit: Exit {
+            started: container.started,
+            finished: container.finished,
+            code: container.code,
+            oom_killed: container.oom,
+            error: container.error.clone(),
+        },
+        kills: &journal.kills,
+        foreign_kill: container.foreign_kill.filter(|_| journal.kills.is_empty()),
+        init_failure: None,
+        engine,
+        success_codes: &journal.offer.job.spec.success_codes,
+    }
+}

@@ -1,0 +1,428 @@
+//! A real coordinator and real agents in one process: real gRPC, a real store in a directory of its own,
+//! a registry and container engines in memory.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_agent::runtime::fake::FakeRuntime;
+use muster_coordinator::config::Config;
+use muster_coordinator::registry::fake::FakeRegistry;
+use muster_coordinator::store::OpenError;
+use muster_coordinator::{RunError, run_with};
+use muster_core::image::{Digest, Tag};
+use muster_proto::v1 as pb;
+use muster_proto::v1::agent_service_client::AgentServiceClient;
+use muster_proto::v1::channel_service_client::ChannelServiceClient;
+use muster_proto::v1::job_service_client::JobServiceClient;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::sample;
+
+/// No wait of a test is longer.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks until there is something to see.
+///
+/// # Panics
+/// If there is nothing within [`DEADLINE`]; names what was waited for.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let mut turns = tokio::time::interval(LOOK_EVERY);
+    let looking = async {
+        loop {
+            turns.tick().await;
+            if let Some(seen) = look().await {
+                return seen;
+            }
+        }
+    };
+    match tokio::time::timeout(DEADLINE, looking).await {
+        Ok(seen) => seen,
+        Err(_) => panic!("not within {DEADLINE:?}: {what}"),
+    }
+}
+
+/// A coordinator's directory, registry and address, which outlive its processes.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: TempDir,
+    pub registry: Arc<FakeRegistry>,
+    process: Option<Process>,
+    /// Of webhooks and metrics; another one after each start.
+    pub http: String,
+}
+
+#[derive(Debug)]
+struct Process {
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl Cluster {
+    /// A coordinator that serves, over an empty store. The registry has `analytics:latest`, which
+    /// means the digest of ones.
+    ///
+    /// # Panics
+    /// If it can't start.
+    pub async fn start() -> Self {
+        let mut cluster = Self {
+            dir: tempfile::tempdir().expect("there is room for temporary files"),
+            registry: Arc::new(FakeRegistry::default()),
+            process: None,
+            http: String::new(),
+        };
+        cluster.push("latest", 1);
+        cluster.start_again().await;
+        cluster
+    }
+
+    /// Where clients and agents find it, also after a restart.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.dir.path().join("muster.sock").display())
+    }
+
+    /// Where the coordinator keeps what must survive.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts the coordinator that was stopped.
+    ///
+    /// # Panics
+    /// If it can't start.
+    pub async fn start_again(&mut self) {
+        let listen = self.address().replace("unix://", "unix:");
+        let dir = self.dir.path().display().to_string();
+        let vars = [
+            ("MUSTER_COORDINATOR_DATA_DIR", dir.as_str()),
+            ("MUSTER_COORDINATOR_LISTEN", &listen),
+            ("MUSTER_COORDINATOR_HTTP_LISTEN", "127.0.0.1:0"),
+            ("MUSTER_COORDINATOR_HEARTBEAT", "500ms"),
+        ];
+        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::parse(&BTreeMap::from(vars)).expect("the settings are good");
+        // Streams of the one before may hold its store for a moment longer.
+        let (process, http) = until("a coordinator that starts", || async {
+            match self.try_to_start(config.clone()).await {
+                Ok(started) => Some(started),
+                Err(RunError::Store {
+                    source: OpenError::InUse { .. },
+                    ..
+                }) => None,
+                Err(error) => panic!("the coordinator did not start: {error:?}"),
+            }
+        })
+        .await;
+        self.http = http;
+        self.process = Some(process);
+    }
+
+    async fn try_to_start(&self, config: Config) -> Result<(Process, String), RunError> {
+        let stop = CancellationToken::new();
+        let (ready, serving) = oneshot::channel();
+        let registry = Arc::clone(&self.registry);
+        let running = tokio::spawn(run_with(registry, config, stop.clone(), ready));
+        match serving.await {
+            Ok(addresses) => {
+                let http = format!("http://{}", addresses.http);
+                Ok((Process { stop, running }, http))
+            }
+            Err(_) => {
+                let ended = running.await.expect("the coordinator does not panic");
+                Err(ended.expect_err("it ended before it served"))
+            }
+        }
+    }
+
+    /// Ends the coordinator, and returns when it is gone.
+    ///
+    /// # Panics
+    /// If it ends with an error.
+    pub async fn stop(&mut self) {
+        if let Some(Process { stop, running }) = self.process.take() {
+            stop.cancel();
+            let ended = running.await.expect("the coordinator does not panic");
+            ended.expect("a coordinator that is told to stop ends well");
+        }
+    }
+
+    /// A connection of its own.
+    ///
+    /// # Panics
+    /// If the address is none.
+    #[must_use]
+    pub fn connect(&self) -> Channel {
+        let endpoint = tonic::transport::Endpoint::from_shared(self.address());
+        endpoint.expect("it is an address").connect_lazy()
+    }
+
+    #[must_use]
+    pub fn jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.connect())
+    }
+
+    #[must_use]
+    pub fn channels(&self) -> ChannelServiceClient<Channel> {
+        ChannelServiceClient::new(self.connect())
+    }
+
+    #[must_use]
+    pub fn agents(&self) -> AgentServiceClient<Channel> {
+        AgentServiceClient::new(self.connect())
+    }
+
+    /// Makes a tag of `analytics` mean another digest.
+    ///
+    /// # Panics
+    /// If `tag` is no tag.
+    pub fn push(&self, tag: &str, byte: u8) {
+        let tag = Tag::parse(tag).expect("the test gives a tag");
+        self.registry
+            .push(&sample::repository(), &tag, sample::digest(byte));
+    }
+
+    /// Has the channel `analytics` follow `analytics:latest`.
+    ///
+    /// # Panics
+    /// If the coordinator refuses.
+    pub async fn set_channel(&self) -> pb::Channel {
+        let request = pb::SetChannelRequest {
+            name: "analytics".into(),
+            repository: sample::repository().to_string(),
+            tag: "latest".into(),
+            ..Default::default()
+        };
+        let answer = self.channels().set(request).await;
+        answer.expect("the registry has the tag").into_inner()
+    }
+
+    /// Submits one job.
+    ///
+    /// # Panics
+    /// If the coordinator refuses.
+    pub async fn submit(&self, spec: pb::JobSpec, array: u32) -> pb::Job {
+        let answer = self.jobs().submit(submission(spec, array, "")).await;
+        let mut answer = answer.expect("the job is good").into_inner();
+        let submitted = answer.jobs.pop().expect("one job was sent");
+        submitted.job.expect("the job is in the answer")
+    }
+
+    /// # Panics
+    /// If there is no such job.
+    pub async fn job(&self, id: &str) -> pb::Job {
+        let request = pb::GetJobRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.jobs().get(request).await;
+        answer.expect("the job is stored").into_inner()
+    }
+
+    /// Tasks that were ever assigned.
+    ///
+    /// # Panics
+    /// If there is no such job.
+    pub async fn tasks(&self, job: &str) -> Vec<pb::Task> {
+        let request = pb::ListTasksRequest {
+            job: job.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.jobs().list_tasks(request).await;
+        answer.expect("the job is stored").into_inner().tasks
+    }
+
+    /// Waits for the job's end, over restarts of the coordinator.
+    pub async fn ended(&self, id: &str) -> pb::Job {
+        until("the job's end", || async {
+            let job = self.job(id).await;
+            (job.state() == pb::JobState::Ended).then_some(job)
+        })
+        .await
+    }
+
+    /// Waits until so many tasks of the job run.
+    pub async fn running(&self, id: &str, count: u32) {
+        until("running tasks", || async {
+            let job = self.job(id).await;
+            let counts = job.counts.unwrap_or_default();
+            (counts.running == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the agent stands so.
+    pub async fn agent_is(&self, name: &str, state: pb::AgentState) -> pb::Agent {
+        until("an agent's state", || async {
+            let answer = self.agents().list(pb::ListAgentsRequest::default()).await;
+            let agents = answer.ok()?.into_inner().agents;
+            agents
+                .into_iter()
+                .find(|agent| agent.id == name && agent.state() == state)
+        })
+        .await
+    }
+}
+
+/// A request for one job.
+#[must_use]
+pub fn submission(spec: pb::JobSpec, array: u32, key: &str) -> pb::SubmitRequest {
+    let job = pb::NewJob {
+        spec: Some(spec),
+        array,
+        idempotency_key: key.to_owned(),
+    };
+    pb::SubmitRequest {
+        team: String::new(),
+        jobs: vec![job],
+    }
+}
+
+/// A spec with that image, whose first argument says to the engine how to behave.
+#[must_use]
+pub fn spec(image: &str, word: &str) -> pb::JobSpec {
+    pb::JobSpec {
+        name: "load".into(),
+        image: image.to_owned(),
+        command: vec![word.to_owned()],
+        resources: Some(pb::Resources {
+            cpu_millis: 10,
+            memory_bytes: 16 << 20,
+            ..Default::default()
+        }),
+        kill_grace: Some(prost_types::Duration {
+            seconds: 1,
+            nanos: 0,
+        }),
+        retry: Some(pb::RetryPolicy {
+            backoff: Some(pb::Backoff {
+                kind: pb::backoff::Kind::Fixed.into(),
+                initial: Some(prost_types::Duration {
+                    seconds: 0,
+                    nanos: 50_000_000,
+                }),
+                no_jitter: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The reference of `analytics` that its registry has from the start.
+#[must_use]
+pub fn reference() -> String {
+    format!("{}:latest", sample::repository())
+}
+
+/// A worker host: its engine and its disk outlive the agents on it.
+#[derive(Debug)]
+pub struct Host {
+    pub engine: FakeRuntime,
+    name: String,
+    places: u32,
+    dir: TempDir,
+    process: Option<(
+        CancellationToken,
+        JoinHandle<Result<(), muster_agent::RunError>>,
+    )>,
+}
+
+impl Host {
+    /// A host whose engine can pull the digests of the bytes 1 to 9. No agent runs on it yet.
+    ///
+    /// # Panics
+    /// If there is no room for its files.
+    #[must_use]
+    pub fn new(name: &str, places: u32) -> Self {
+        let engine = FakeRuntime::new();
+        for byte in 1..10 {
+            engine.publish(&sample::image(byte).to_string());
+        }
+        Self {
+            engine,
+            name: name.to_owned(),
+            places,
+            dir: tempfile::tempdir().expect("there is room for temporary files"),
+            process: None,
+        }
+    }
+
+    /// Starts the agent, and returns when the coordinator knows it.
+    ///
+    /// # Panics
+    /// If its settings are bad.
+    pub async fn start(&mut self, cluster: &Cluster) {
+        let dir = self.dir.path().display().to_string();
+        let vars = [
+            ("MUSTER_AGENT_COORDINATOR", cluster.address()),
+            ("MUSTER_AGENT_NAME", self.name.clone()),
+            ("MUSTER_AGENT_DATA_DIR", dir),
+            ("MUSTER_AGENT_PLACES", self.places.to_string()),
+            ("MUSTER_AGENT_CPUS", "8".to_owned()),
+            ("MUSTER_AGENT_MEMORY", "8GiB".to_owned()),
+        ];
+        let vars = vars.map(|(name, value)| (name.to_owned(), value));
+        let config =
+            muster_agent::Config::parse(&BTreeMap::from(vars)).expect("the settings are good");
+        let stop = CancellationToken::new();
+        let running = muster_agent::run_with(self.engine.clone(), config, stop.clone());
+        self.process = Some((stop, tokio::spawn(running)));
+        cluster.agent_is(&self.name, pb::AgentState::Online).await;
+    }
+
+    /// Ends the agent; containers stay.
+    ///
+    /// # Panics
+    /// If it ends with an error.
+    pub async fn stop(&mut self) {
+        if let Some((stop, running)) = self.process.take() {
+            stop.cancel();
+            let ended = running.await.expect("the agent does not panic");
+            ended.expect("an agent that is told to stop ends well");
+        }
+    }
+
+    /// The container of an attempt, once it runs.
+    pub async fn container(&self, job: &str, index: u32, attempt: u32) -> String {
+        let end = format!("{job}.{index}-{attempt}");
+        until("a container", || async {
+            let names = self.engine.starts();
+            names.into_keys().find(|name| name.ends_with(&end))
+        })
+        .await
+    }
+
+    /// Lets the container's process end by itself, once it runs.
+    pub async fn exit(&self, job: &str, index: u32, attempt: u32, code: i32) {
+        let name = self.container(job, index, attempt).await;
+        until("a running container", || async {
+            self.engine.exit(&name, code).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until nothing of any attempt is left.
+    pub async fn is_clean(&self) {
+        until("no containers", || async {
+            self.engine.names().is_empty().then_some(())
+        })
+        .await;
+    }
+}
+
+/// The short form of a digest of [`sample`], as attempts show it.
+#[must_use]
+pub fn digest_text(byte: u8) -> String {
+    let digest: Digest = sample::digest(byte);
+    digest.to_string()
+}
