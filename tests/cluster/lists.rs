@@ -62,7 +62,7 @@ async fn lists_are_filtered_by_label_name_and_state() {
         labels: [("day".to_owned(), "monday".to_owned())].into(),
         ..Default::default()
     };
-    assert_eq!(list(by_label).await, [nightly.id.clone()]);
+    assert_eq!(list(by_label).await, std::slice::from_ref(&nightly.id));
     let by_name = pb::ListJobsRequest {
         name: "nightly".into(),
         ..Default::default()

@@ -318,14 +318,13 @@ impl Store {
     }
 
     pub(crate) fn find_key(&self, key: &str) -> Option<Prior> {
-        let found = self.jobs.values().find_map(|row| {
+        self.jobs.values().find_map(|row| {
             let known = row.job.key.as_ref()?;
             (known.key == key).then_some(Prior {
                 id: row.job.id,
                 body: known.body,
             })
-        });
-        found
+        })
     }
 
     /// What a starting coordinator reads, in its order.
