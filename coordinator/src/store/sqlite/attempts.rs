@@ -45,7 +45,9 @@ const UPDATE_ATTEMPT: &str = "UPDATE attempt SET started = coalesce(?4, started)
 /// A newer attempt holds the task.
 const SUPERSEDE: &str = "UPDATE attempt SET rev = NULL, state = NULL \
     WHERE job = ?1 AND idx = ?2 AND number < ?3 AND rev IS NOT NULL";
-const SET_LATE: &str = "UPDATE attempt SET late = ?4 WHERE job = ?1 AND idx = ?2 AND number = ?3";
+/// An end that is known already is no news: an agent repeats it when an acknowledgement got lost.
+const SET_LATE: &str = "UPDATE attempt SET late = CASE WHEN outcome IS ?5 AND reason IS ?6 \
+    AND exit_code IS ?7 THEN late ELSE ?4 END WHERE job = ?1 AND idx = ?2 AND number = ?3";
 const ATTEMPTS: &str = "SELECT number, agent, image, release, because, assigned, started, ended, outcome, \
     exit_code, reason, message, peak_memory, cpu_micros, pull, start, run, late \
     FROM attempt WHERE job = ?1 AND idx = ?2 ORDER BY number";
@@ -172,7 +174,15 @@ fn write_late(
     end: &End,
 ) -> rusqlite::Result<()> {
     let late = rows::late_to_json(at, end);
-    let values = params![id.task.job.0, id.task.index, id.number.0, late];
+    let values = params![
+        id.task.job.0,
+        id.task.index,
+        id.number.0,
+        late,
+        end.outcome.as_str(),
+        end.reason.as_str(),
+        end.exit_code,
+    ];
     if connection.prepare_cached(SET_LATE)?.execute(values)? == 0 {
         tracing::warn!(
             job.id = %id.task.job,
