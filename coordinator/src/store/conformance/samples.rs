@@ -205,11 +205,15 @@ pub(in crate::store) fn usage() -> Usage {
 }
 
 pub(in crate::store) fn late_report(job: &Job, index: u32, number: u32) -> Record {
-    let end = End {
+    let succeeded = End {
         exit_code: Some(0),
         message: "came back".to_owned(),
         ..End::of(Outcome::Succeeded, EndReason::Exited)
     };
+    late_end(job, index, number, succeeded)
+}
+
+pub(in crate::store) fn late_end(job: &Job, index: u32, number: u32, end: End) -> Record {
     Record::LateReport {
         attempt: attempt(job, index, number),
         at: Timestamp(70),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::effect::{Because, Record};
-use muster_core::ids::{AttemptId, AttemptNo, TaskId};
+use muster_core::ids::TaskId;
 use muster_core::job::Job;
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::retry::Budget;
@@ -119,17 +119,7 @@ pub(in crate::store) async fn attempts_keep_their_history(opener: &impl Opener) 
             samples::late_report(&job, 6, 1),
         ],
         // The end that is known, told again because its acknowledgement got lost, is no evidence.
-        vec![Record::LateReport {
-            attempt: AttemptId {
-                task: TaskId {
-                    job: job.id,
-                    index: 5,
-                },
-                number: AttemptNo(1),
-            },
-            at: Timestamp(90),
-            end: lost.clone(),
-        }],
+        vec![samples::late_end(&job, 5, 1, lost.clone())],
     ] {
         store.commit(batch).await.unwrap();
     }
