@@ -2,7 +2,7 @@
 
 use muster_proto::v1 as pb;
 use muster_proto::v1::admin_service_client::AdminServiceClient;
-use muster_tests::cluster::Cluster;
+use muster_tests::cluster::{Cluster, Host, reference, spec};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -47,6 +47,26 @@ async fn reflection_lists_every_service() {
         let name = format!("muster.v1.{name}Service");
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
+}
+
+#[tokio::test]
+async fn free_ports_are_told_in_a_file() {
+    let cluster = Cluster::start_on_tcp().await;
+    let file = cluster.data_dir().join("addresses.json");
+    let told: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let grpc = format!("http://{}", told["grpc"].as_str().unwrap());
+    assert_eq!(grpc, cluster.address());
+    let http = format!("http://{}", told["http"].as_str().unwrap());
+    assert_eq!(http, cluster.http);
+    let mut host = Host::new("etl-1", 1);
+    host.start(&cluster).await;
+    let job = cluster.submit(spec(&reference(), "load"), 1).await;
+    assert_eq!(
+        cluster.ended(&job.id).await.outcome(),
+        pb::Outcome::Succeeded
+    );
+    host.stop().await;
 }
 
 #[tokio::test]

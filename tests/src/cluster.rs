@@ -11,7 +11,7 @@ use muster_agent::runtime::fake::FakeRuntime;
 use muster_coordinator::config::Config;
 use muster_coordinator::registry::fake::FakeRegistry;
 use muster_coordinator::store::OpenError;
-use muster_coordinator::{RunError, run_with};
+use muster_coordinator::{Addresses, RunError, run_with};
 use muster_core::image::{Digest, Tag};
 use muster_proto::v1 as pb;
 use muster_proto::v1::agent_service_client::AgentServiceClient;
@@ -55,6 +55,8 @@ pub struct Cluster {
     dir: TempDir,
     pub registry: Arc<FakeRegistry>,
     process: Option<Process>,
+    tcp: bool,
+    grpc: String,
     /// Of webhooks and metrics; another one after each start.
     pub http: String,
 }
@@ -66,13 +68,24 @@ struct Process {
 }
 
 impl Cluster {
-    /// A coordinator that serves, over an empty store. The registry has `analytics:latest`, which
+    /// A coordinator that serves on a socket, whose address stays the same. The registry has `analytics:latest`, which
     /// means the digest of ones.
     ///
     /// # Panics
     /// If it can't start.
     pub async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// The same on a port that is free, which is another one after each start.
+    pub async fn start_on_tcp() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(tcp: bool) -> Self {
         let mut cluster = Self {
+            tcp,
+            grpc: String::new(),
             dir: tempfile::tempdir().expect("there is room for temporary files"),
             registry: Arc::new(FakeRegistry::default()),
             process: None,
@@ -86,6 +99,9 @@ impl Cluster {
     /// Where clients and agents find it, also after a restart.
     #[must_use]
     pub fn address(&self) -> String {
+        if self.tcp {
+            return format!("http://{}", self.grpc);
+        }
         format!("unix://{}", self.dir.path().join("muster.sock").display())
     }
 
@@ -100,7 +116,11 @@ impl Cluster {
     /// # Panics
     /// If it can't start.
     pub async fn start_again(&mut self) {
-        let listen = self.address().replace("unix://", "unix:");
+        let listen = if self.tcp {
+            "127.0.0.1:0".to_owned()
+        } else {
+            self.address().replace("unix://", "unix:")
+        };
         let dir = self.dir.path().display().to_string();
         let vars = [
             ("MUSTER_COORDINATOR_DATA_DIR", dir.as_str()),
@@ -111,7 +131,7 @@ impl Cluster {
         let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::parse(&BTreeMap::from(vars)).expect("the settings are good");
         // Streams of the one before may hold its store for a moment longer.
-        let (process, http) = until("a coordinator that starts", || async {
+        let (process, addresses) = until("a coordinator that starts", || async {
             match self.try_to_start(config.clone()).await {
                 Ok(started) => Some(started),
                 Err(RunError::Store {
@@ -122,20 +142,18 @@ impl Cluster {
             }
         })
         .await;
-        self.http = http;
+        self.http = format!("http://{}", addresses.http);
+        self.grpc = addresses.grpc;
         self.process = Some(process);
     }
 
-    async fn try_to_start(&self, config: Config) -> Result<(Process, String), RunError> {
+    async fn try_to_start(&self, config: Config) -> Result<(Process, Addresses), RunError> {
         let stop = CancellationToken::new();
         let (ready, serving) = oneshot::channel();
         let registry = Arc::clone(&self.registry);
         let running = tokio::spawn(run_with(registry, config, stop.clone(), ready));
         match serving.await {
-            Ok(addresses) => {
-                let http = format!("http://{}", addresses.http);
-                Ok((Process { stop, running }, http))
-            }
+            Ok(addresses) => Ok((Process { stop, running }, addresses)),
             Err(_) => {
                 let ended = running.await.expect("the coordinator does not panic");
                 Err(ended.expect_err("it ended before it served"))
