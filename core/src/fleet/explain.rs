@@ -5,7 +5,7 @@ use std::fmt;
 use super::Fleet;
 use super::place::{matches, takes_work};
 use crate::agent::{Agent, Link, Schedulable};
-use crate::ids::{AgentId, JobId, PoolName};
+use crate::ids::{AgentId, JobId, PoolName, TeamName};
 use crate::job::LiveJob;
 use crate::spec::Requirements;
 use crate::task::TaskState;
@@ -222,22 +222,31 @@ impl Fleet {
 
     fn blockers(&self, live: &LiveJob) -> Vec<Blocker> {
         let needs = &live.job.spec.requirements;
+        let team = &live.job.team;
         let mut found: Vec<Blocker> = needs
             .concurrency
-            .iter()
-            .map(|(key, limit)| (key, *limit, self.live_with(&live.job.team, key)))
-            .filter(|(_, limit, live)| live >= limit)
-            .map(|(key, limit, live)| Blocker::ConcurrencyKey {
-                key: key.clone(),
-                live,
-                limit,
+            .keys()
+            .map(|key| {
+                let (live, limit) = (self.live_with(team, key), self.smallest_limit(team, key));
+                (key.clone(), live, limit)
             })
+            .filter(|(_, live, limit)| live >= limit)
+            .map(|(key, live, limit)| Blocker::ConcurrencyKey { key, live, limit })
             .collect();
         found.extend(self.no_agent(needs));
         if found.is_empty() {
             found.push(Blocker::NextInLine);
         }
         found
+    }
+
+    /// Jobs may disagree about a key's limit: placement keeps the smallest of those that wait.
+    fn smallest_limit(&self, team: &TeamName, key: &str) -> u32 {
+        let classes = self.queue.classes().map(|(class, _)| class);
+        let limits = classes
+            .filter(|(of, _)| of == team)
+            .filter_map(|(_, needs)| needs.concurrency.get(key));
+        limits.copied().min().unwrap_or(u32::MAX)
     }
 
     /// Why no agent takes it, from what can't change to what changes by itself.

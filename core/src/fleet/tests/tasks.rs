@@ -288,6 +288,34 @@ fn a_key_of_a_job_that_ended_is_known_from_the_store() {
 }
 
 #[test]
+fn of_two_limits_for_one_key_the_smaller_holds_and_why_says_so() {
+    let mut rig = Rig::new();
+    rig.hello("a1", 9);
+    let with = |limit| {
+        let concurrency = [("db".to_owned(), limit)].into();
+        let needs = spec().requirements.as_ref().clone();
+        let requirements = Arc::new(Requirements {
+            concurrency,
+            ..needs
+        });
+        Spec {
+            requirements,
+            ..spec()
+        }
+    };
+    rig.submit(with(1), 2);
+    let (generous, effects) = rig.submit(with(5), 1);
+    assert_eq!(offers(&effects), []);
+    let explained = rig.fleet.explain(rig.now, generous, Some(0)).unwrap();
+    let blocker = Blocker::ConcurrencyKey {
+        key: "db".into(),
+        live: 1,
+        limit: 1,
+    };
+    assert_eq!(explained.waiting.unwrap().blockers, [blocker]);
+}
+
+#[test]
 fn concurrency_keys_are_counted_from_live_attempts() {
     let mut rig = Rig::new();
     rig.hello("a1", 9);
