@@ -57,8 +57,9 @@ e2e: claim ## the real binary, engine, registry and push gateway
 	cargo build --locked --bin muster
 	MUSTER_E2E=1 $(tier) --test e2e
 
-terraform: ## the Terraform modules against a mock of AWS
-	scripts/setup moto terraform
+terraform: claim ## the Terraform modules against a mock of AWS
+	scripts/setup build base moto terraform
+	cargo build --locked --bin muster
 	scripts/test-terraform
 
 lint: claim ## formatter, lints, documentation, rules of the tree
