@@ -59,9 +59,9 @@ class Report:
     def finish(self, strict):
         """Prints the count; returns the exit code."""
         seconds = time.monotonic() - self.began
+        self._say(f"took {seconds:.0f} s")
         self._say(
-            f"terraform: {self.passed} passed, {self.failed} failed, "
-            f"{self.skipped} skipped in {seconds:.0f} s"
+            f"terraform: {self.passed} passed, {self.failed} failed, {self.skipped} skipped"
         )
         return 1 if self.failed or (strict and self.skipped) else 0
 
