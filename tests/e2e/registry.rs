@@ -14,7 +14,6 @@ struct Registry {
     address: SocketAddr,
     directory: TempDir,
     _daemon: Daemon,
-    pushed: Vec<String>,
 }
 
 impl Registry {
@@ -51,12 +50,11 @@ impl Registry {
             address,
             directory,
             _daemon: daemon,
-            pushed: Vec::new(),
         }
     }
 
     /// Builds an image that prints `word` and pushes it.
-    fn push(&mut self, docker_config: Option<&Path>, word: &str) -> String {
+    fn push(&self, docker_config: Option<&Path>, word: &str) -> String {
         let reference = format!("{}/acme/analytics:latest", self.address);
         let context = self.directory.path().join(word);
         std::fs::create_dir_all(&context).unwrap();
@@ -83,16 +81,20 @@ impl Registry {
             "{}",
             String::from_utf8_lossy(&pushed.stderr)
         );
-        self.pushed.push(reference.clone());
         reference
     }
 }
 
 impl Drop for Registry {
+    /// Also what agents pulled by digest goes: it has no tag.
     fn drop(&mut self) {
-        for reference in &self.pushed {
+        let repository = format!("{}/acme/analytics", self.address);
+        let list = ["images", "--quiet", "--no-trunc", repository.as_str()];
+        let listed = Command::new("docker").args(list).output();
+        let ids = listed.map(|output| stdout(&output)).unwrap_or_default();
+        for id in ids.lines() {
             let _ = Command::new("docker")
-                .args(["rmi", "--force", reference])
+                .args(["rmi", "--force", id])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .status();
@@ -124,7 +126,7 @@ fn a_push_moves_the_channel_and_running_tasks_finish_on_their_image() {
         return;
     }
     let mut fleet = Fleet::start(2);
-    let mut registry = Registry::start(free_address(), Some(fleet.http), None);
+    let registry = Registry::start(free_address(), Some(fleet.http), None);
     registry.push(None, "one");
     let repository = format!("{}/acme/analytics:latest", registry.address);
     fleet.ok(&["channel", "set", "analytics", &repository]);
@@ -183,7 +185,7 @@ fn a_lost_notification_costs_one_poll() {
         return;
     }
     let fleet = Fleet::start_with(1, &["--registry-poll", "1s"]);
-    let mut registry = Registry::start(free_address(), None, None);
+    let registry = Registry::start(free_address(), None, None);
     registry.push(None, "one");
     let repository = format!("{}/acme/analytics:latest", registry.address);
     fleet.ok(&["channel", "set", "analytics", &repository]);
@@ -204,7 +206,7 @@ fn a_private_registry_is_asked_with_the_credentials_of_docker() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().to_str().unwrap();
     let address = free_address();
-    let mut registry = Registry::start(address, None, Some("s3cret?~pass"));
+    let registry = Registry::start(address, None, Some("s3cret?~pass"));
     let login = Command::new("docker")
         .args([
             "--config",
