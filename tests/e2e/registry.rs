@@ -1,6 +1,7 @@
 //! A push to a real registry, and what follows from it.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -55,6 +56,15 @@ impl Registry {
 
     /// Builds an image that prints `word` and pushes it.
     fn push(&self, docker_config: Option<&Path>, word: &str) -> String {
+        self.build_and_push(docker_config, &std::env::var("PATH").unwrap(), word)
+    }
+
+    /// The same with credential helpers that are found in `path`.
+    fn push_with(&self, docker_config: &Path, path: &str, word: &str) -> String {
+        self.build_and_push(Some(docker_config), path, word)
+    }
+
+    fn build_and_push(&self, docker_config: Option<&Path>, path: &str, word: &str) -> String {
         let reference = format!("{}/acme/analytics:latest", self.address);
         let context = self.directory.path().join(word);
         std::fs::create_dir_all(&context).unwrap();
@@ -72,6 +82,7 @@ impl Registry {
             "the image could not be built"
         );
         let mut push = Command::new("docker");
+        push.env("PATH", path);
         if let Some(config) = docker_config {
             push.arg("--config").arg(config);
         }
@@ -238,5 +249,38 @@ fn a_private_registry_is_asked_with_the_credentials_of_docker() {
     let fleet = Fleet::start_in(1, &[], &[("DOCKER_CONFIG", config)]);
     let output = fleet.muster(&["run", "--network", "none", &reference]);
     assert_eq!(stdout(&output), "private", "{}", stderr(&output));
+    fleet.wait_for_no_containers();
+}
+
+#[test]
+fn a_credential_helper_is_asked_for_the_password() {
+    if !enabled() {
+        return;
+    }
+    let address = free_address();
+    let registry = Registry::start(address, None, Some("of-the-hour"));
+    let directory = tempfile::tempdir().unwrap();
+    let helper = directory.path().join("docker-credential-e2e");
+    let secret = r#"{"ServerURL":"x","Username":"etl","Secret":"of-the-hour"}"#;
+    std::fs::write(
+        &helper,
+        format!("#!/bin/sh\ncat >/dev/null\necho '{secret}'\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = format!(r#"{{"credHelpers":{{"{address}":"e2e"}}}}"#);
+    std::fs::write(directory.path().join("config.json"), config).unwrap();
+    let path = format!(
+        "{}:{}",
+        directory.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let reference = registry.push_with(directory.path(), &path, "helped");
+    docker(&["rmi", "--force", &reference]);
+
+    let config = directory.path().to_str().unwrap();
+    let fleet = Fleet::start_in(1, &[], &[("DOCKER_CONFIG", config), ("PATH", &path)]);
+    let output = fleet.muster(&["run", "--network", "none", &reference]);
+    assert_eq!(stdout(&output), "helped", "{}", stderr(&output));
     fleet.wait_for_no_containers();
 }
