@@ -140,9 +140,10 @@ fn task_subject(row: &JobRow, index: u32, entry: Option<&TaskEntry>) -> String {
         RowState::Assigned => format!("{name} is assigned to agent {agent}"),
         RowState::Preparing => format!("{name} is preparing on agent {agent}"),
         RowState::Running => format!("{name} is running on agent {agent}"),
-        RowState::Ended { end, .. } => {
-            format!("{name} ended {end} after {} attempts", entry.row.last)
-        }
+        RowState::Ended { end, .. } => match entry.row.last.0 {
+            1 => format!("{name} ended {end} in its only attempt"),
+            attempts => format!("{name} ended {end} after {attempts} attempts"),
+        },
     }
 }
 
