@@ -34,6 +34,10 @@ pub struct Config {
     /// `MUSTER_AGENT_MEMORY`, default: the host's without a tenth and at least 256 MiB of it, which are
     /// for the engine and the agent.
     pub memory_bytes: u64,
+    /// Whole GPUs to give to tasks, at most 64. `MUSTER_AGENT_GPUS`, default none.
+    pub gpus: u32,
+    /// Any other resource to give to tasks, by name. `MUSTER_AGENT_RESOURCES`, `name=amount,…`, default none.
+    pub resources: BTreeMap<String, u64>,
     /// `MUSTER_AGENT_POLICY_FILE`; the built-in policy otherwise. See `docs/policy.md`.
     pub policy: Policy,
     /// Loopback only. `MUSTER_AGENT_METRICS_LISTEN`, default: no port at all.
@@ -48,10 +52,11 @@ pub struct Config {
     pub starts: u32,
 }
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 16] = [
     "MUSTER_AGENT_COORDINATOR",
     "MUSTER_AGENT_CPUS",
     "MUSTER_AGENT_DATA_DIR",
+    "MUSTER_AGENT_GPUS",
     "MUSTER_AGENT_LABELS",
     "MUSTER_AGENT_MEMORY",
     "MUSTER_AGENT_METRICS_LISTEN",
@@ -62,6 +67,7 @@ const KNOWN: [&str; 14] = [
     "MUSTER_AGENT_POOL",
     "MUSTER_AGENT_PULLS",
     "MUSTER_AGENT_PUSHGATEWAY_URL",
+    "MUSTER_AGENT_RESOURCES",
     "MUSTER_AGENT_STARTS",
 ];
 const PREFIX: &str = "MUSTER_AGENT_";
@@ -94,6 +100,8 @@ impl Config {
             places: vars.count("MUSTER_AGENT_PLACES", (host.cpus * 2).max(4))?,
             cpu_millis: vars.cpus("MUSTER_AGENT_CPUS", host.cpus * 1000)?,
             memory_bytes: vars.size("MUSTER_AGENT_MEMORY", host_memory)?,
+            gpus: vars.gpus("MUSTER_AGENT_GPUS")?,
+            resources: vars.resources("MUSTER_AGENT_RESOURCES")?,
             policy: policy(&vars, "MUSTER_AGENT_POLICY_FILE")?,
             metrics_listen: vars.loopback("MUSTER_AGENT_METRICS_LISTEN")?,
             pushgateway_url: owned(vars.text("MUSTER_AGENT_PUSHGATEWAY_URL")),

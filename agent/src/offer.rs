@@ -35,6 +35,7 @@ pub(crate) struct Task {
     pub cpu_millis: u32,
     pub memory_bytes: u64,
     pub pids: u32,
+    pub gpus: u32,
     pub run_timeout: Millis,
     pub kill_grace: Millis,
     pub success_codes: Vec<u8>,
@@ -56,6 +57,8 @@ pub(crate) enum Refusal {
     Policy(#[from] Forbidden),
     #[error("the host's disk has {free} bytes free; it takes no task below {least}")]
     DiskFull { free: u64, least: u64 },
+    #[error("the task wants {wanted} GPUs, and this agent gives {offered} to tasks")]
+    Gpus { wanted: u32, offered: u32 },
     #[error("this agent never saw it")]
     NeverSeen,
 }
@@ -67,6 +70,7 @@ impl Refusal {
             Self::Malformed { .. } => "malformed",
             Self::Policy(_) => "policy",
             Self::DiskFull { .. } => "disk_full",
+            Self::Gpus { .. } => "no_gpus",
             Self::NeverSeen => "never_seen",
         }
     }
@@ -118,6 +122,7 @@ impl Task {
             cpu_millis: resources.cpu_millis,
             memory_bytes: resources.memory_bytes,
             pids: resources.pids,
+            gpus: resources.gpus,
             bridge,
             writable_root: spec.writable_root,
             may_pull,

@@ -173,6 +173,8 @@ pub struct NewContainer {
     pub cpu_millis: u32,
     pub memory_bytes: u64,
     pub pids: u32,
+    /// Whole GPUs, of the engine's choice.
+    pub gpus: u32,
     /// The name of a bridge network; `None`: no network at all.
     pub network: Option<String>,
     pub writable_root: bool,

@@ -249,7 +249,8 @@ impl<R: Runtime> Session<R> {
                 cpu_millis: config.cpu_millis,
                 memory_bytes: config.memory_bytes,
                 places: config.places,
-                ..Default::default()
+                gpus: config.gpus,
+                custom: config.resources.clone(),
             }),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.shared.engine.version.clone(),

@@ -188,6 +188,10 @@ impl<R: Runtime> Supervisor<R> {
 
     fn check(&self, offer: &pb::Offer) -> Result<Task, Refusal> {
         let task = Task::check(offer, &self.shared.config.policy)?;
+        let (wanted, offered) = (task.gpus, self.shared.config.gpus);
+        if wanted > offered {
+            return Err(Refusal::Gpus { wanted, offered });
+        }
         let Some((free, all)) = host::disk(&self.shared.config.data_dir) else {
             return Ok(task);
         };

@@ -61,6 +61,7 @@ pub(super) fn new_container(task: &Task, around: Surroundings<'_>) -> NewContain
         cpu_millis: task.cpu_millis,
         memory_bytes: task.memory_bytes,
         pids: task.pids,
+        gpus: task.gpus,
         network: around.network,
         writable_root: task.writable_root,
         run_dir: around.run_dir,

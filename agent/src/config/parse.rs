@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use muster_core::ids::BadName;
+use muster_core::ids::{BadName, JobName};
 
 use crate::policy::BadPolicy;
 
@@ -50,6 +50,18 @@ pub enum BadSetting {
         variable: &'static str,
         text: String,
     },
+    #[error("{variable}: {text:?} is not a number of GPUs from 0 to {GPUS_MOST}")]
+    Gpus {
+        variable: &'static str,
+        text: String,
+    },
+    #[error(
+        "{variable}: {text:?} is not of the form name=amount,name=amount, with whole amounts above zero and each name once"
+    )]
+    Resources {
+        variable: &'static str,
+        text: String,
+    },
     #[error("{variable}: {text:?} is not a loopback address with a port such as 127.0.0.1:9184")]
     Listen {
         variable: &'static str,
@@ -63,6 +75,9 @@ pub enum BadSetting {
         bad: Box<BadPolicy>,
     },
 }
+
+/// What a task may ask for at most; more could never be used by one.
+const GPUS_MOST: u32 = 64;
 
 /// The variables of the process.
 pub(super) struct Vars<'a>(pub(super) &'a BTreeMap<String, String>);
@@ -138,6 +153,44 @@ impl Vars<'_> {
                 text: text.to_owned(),
             }),
         }
+    }
+
+    pub(super) fn gpus(&self, variable: &'static str) -> Result<u32, BadSetting> {
+        let Some(text) = self.text(variable) else {
+            return Ok(0);
+        };
+        match text.parse() {
+            Ok(count @ 0..=GPUS_MOST) => Ok(count),
+            Ok(_) | Err(_) => Err(BadSetting::Gpus {
+                variable,
+                text: text.to_owned(),
+            }),
+        }
+    }
+
+    /// Amounts by name. The names are those that a job may ask for.
+    pub(super) fn resources(
+        &self,
+        variable: &'static str,
+    ) -> Result<BTreeMap<String, u64>, BadSetting> {
+        let mut all = BTreeMap::new();
+        for part in self.text(variable).into_iter().flat_map(|t| t.split(',')) {
+            let pair = part.trim().split_once('=');
+            let named = pair.filter(|(name, _)| JobName::parse(name).is_ok());
+            let amount = named.and_then(|(_, amount)| amount.parse::<u64>().ok());
+            let name = named.map_or("", |(name, _)| name).to_owned();
+            let first = !all.contains_key(&name);
+            match amount {
+                Some(amount @ 1..) if first => all.insert(name, amount),
+                Some(_) | None => {
+                    return Err(BadSetting::Resources {
+                        variable,
+                        text: part.to_owned(),
+                    });
+                }
+            };
+        }
+        Ok(all)
     }
 
     /// In thousandths.

@@ -40,6 +40,8 @@ fn settings_are_read() {
         ("MUSTER_AGENT_LABELS", "disk=ssd, zone=a"),
         ("MUSTER_AGENT_CPUS", "1.5"),
         ("MUSTER_AGENT_MEMORY", "512MiB"),
+        ("MUSTER_AGENT_GPUS", "2"),
+        ("MUSTER_AGENT_RESOURCES", "license=3, scratch-gb=500"),
         ("MUSTER_AGENT_METRICS_LISTEN", "127.0.0.1:9184"),
         ("PATH", "/bin"),
     ])
@@ -47,6 +49,11 @@ fn settings_are_read() {
     assert_eq!(config.labels["zone"], "a");
     assert_eq!((config.cpu_millis, config.memory_bytes), (1500, 512 << 20));
     assert!(config.metrics_listen.is_some());
+    assert_eq!(config.gpus, 2);
+    assert_eq!(
+        (config.resources["license"], config.resources["scratch-gb"]),
+        (3, 500)
+    );
 }
 
 #[test]
@@ -76,11 +83,23 @@ fn a_bad_setting_is_named_with_its_value() {
         ("MUSTER_AGENT_CPUS", "0"),
         ("MUSTER_AGENT_CPUS", "1.2345"),
         ("MUSTER_AGENT_MEMORY", "much"),
+        ("MUSTER_AGENT_GPUS", "65"),
+        ("MUSTER_AGENT_RESOURCES", "license"),
+        ("MUSTER_AGENT_RESOURCES", "license=0"),
+        ("MUSTER_AGENT_RESOURCES", "Not A Name=1"),
         ("MUSTER_AGENT_METRICS_LISTEN", "0.0.0.0:9184"),
     ] {
         let text = problem(name, value);
         assert!(text.starts_with(name) && text.contains(value), "{text}");
     }
+}
+
+#[test]
+fn a_resource_is_offered_once() {
+    let text = problem("MUSTER_AGENT_RESOURCES", "license=1,license=2");
+    assert!(text.contains("each name once"), "{text}");
+    let none = parse(&[]).unwrap();
+    assert!(none.gpus == 0 && none.resources.is_empty());
 }
 
 #[test]

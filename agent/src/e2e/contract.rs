@@ -20,6 +20,7 @@ fn container(name: &str, image: &str, command: &[&str], dir: &std::path::Path) -
         cpu_millis: 1000,
         memory_bytes: 64 << 20,
         pids: 64,
+        gpus: 0,
         network: None,
         writable_root: false,
         run_dir: dir.to_owned(),

@@ -11,6 +11,8 @@ use crate::runtime::Signal;
 use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, StartFault};
 use crate::wire::seq;
 
+mod host;
+
 const IMAGE: &str =
     "r.example/x@sha256:1111111111111111111111111111111111111111111111111111111111111111";
 

@@ -106,6 +106,12 @@ pub(crate) struct AgentDaemonArgs {
     /// Memory to give to tasks [env: MUSTER_AGENT_MEMORY]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
+    /// Whole GPUs to give to tasks [env: MUSTER_AGENT_GPUS] [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) gpus: Option<String>,
+    /// Any other resource to give to tasks [env: MUSTER_AGENT_RESOURCES]
+    #[arg(long = "resource", value_name = "NAME=AMOUNT")]
+    pub(crate) resources: Vec<String>,
     /// What this host allows tasks, whatever the coordinator says [env: MUSTER_AGENT_POLICY_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<String>,
@@ -138,6 +144,8 @@ impl AgentDaemonArgs {
             places,
             cpus,
             memory,
+            gpus,
+            resources,
             policy,
             metrics_listen,
             pushgateway_url,
@@ -146,6 +154,7 @@ impl AgentDaemonArgs {
             starts,
         } = self;
         let labels = (!labels.is_empty()).then(|| labels.join(","));
+        let resources = (!resources.is_empty()).then(|| resources.join(","));
         given([
             ("MUSTER_AGENT_COORDINATOR", coordinator),
             ("MUSTER_AGENT_NAME", name),
@@ -155,6 +164,8 @@ impl AgentDaemonArgs {
             ("MUSTER_AGENT_PLACES", places),
             ("MUSTER_AGENT_CPUS", cpus),
             ("MUSTER_AGENT_MEMORY", memory),
+            ("MUSTER_AGENT_GPUS", gpus),
+            ("MUSTER_AGENT_RESOURCES", &resources),
             ("MUSTER_AGENT_POLICY_FILE", policy),
             ("MUSTER_AGENT_METRICS_LISTEN", metrics_listen),
             ("MUSTER_AGENT_PUSHGATEWAY_URL", pushgateway_url),

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use crate::runtime::NewContainer;
@@ -29,6 +29,7 @@ pub(super) fn container(new: &NewContainer) -> ContainerCreateBody {
         cpu_millis: _,
         memory_bytes: _,
         pids: _,
+        gpus: _,
         writable_root: _,
         run_dir: _,
         cgroup_parent: _,
@@ -47,8 +48,19 @@ pub(super) fn container(new: &NewContainer) -> ContainerCreateBody {
     }
 }
 
+/// What `docker run --gpus N` asks for.
+fn gpus(count: u32) -> Option<Vec<DeviceRequest>> {
+    (count > 0).then(|| {
+        vec![DeviceRequest {
+            count: Some(i64::from(count)),
+            capabilities: Some(vec![vec!["gpu".to_owned()]]),
+            ..Default::default()
+        }]
+    })
+}
+
 /// The typed allow-list. What is not named here is the engine's default, and the defaults are the
-/// closed ones: no devices, no host namespaces, no privileges, no other mounts.
+/// closed ones: no devices but the GPUs asked for, no host namespaces, no privileges, no other mounts.
 fn host(new: &NewContainer) -> HostConfig {
     let memory = i64::try_from(new.memory_bytes).unwrap_or(i64::MAX);
     HostConfig {
@@ -56,6 +68,7 @@ fn host(new: &NewContainer) -> HostConfig {
         // Equal to the memory: no swap.
         memory_swap: Some(memory),
         nano_cpus: Some(i64::from(new.cpu_millis) * 1_000_000),
+        device_requests: gpus(new.gpus),
         pids_limit: Some(i64::from(new.pids)),
         cgroup_parent: new.cgroup_parent.clone(),
         init: Some(true),

@@ -22,6 +22,7 @@ fn new() -> NewContainer {
         cpu_millis: 1500,
         memory_bytes: 64 << 20,
         pids: 256,
+        gpus: 0,
         network: None,
         writable_root: false,
         run_dir: "/data/run".into(),
@@ -65,6 +66,19 @@ fn the_host_configuration_is_the_allow_list_and_nothing_else() {
     // Arguments are never joined, split or interpreted.
     assert_eq!(body.cmd.unwrap(), ["--rm", "$(id)"]);
     assert_eq!(body.network_disabled, Some(true));
+}
+
+#[test]
+fn gpus_are_the_only_device_that_can_be_asked_for() {
+    let mut with = new();
+    with.gpus = 2;
+    let mut fields = set_fields(body::container(&with).host_config.as_ref().unwrap());
+    assert_eq!(
+        fields.remove("DeviceRequests").unwrap(),
+        serde_json::json!([{"Count": 2, "Capabilities": [["gpu"]]}])
+    );
+    let without = set_fields(body::container(&new()).host_config.as_ref().unwrap());
+    assert_eq!(fields, without);
 }
 
 #[test]
