@@ -18,11 +18,12 @@ use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::config::Config;
+use crate::disk::Disks;
 use crate::engine_watch::EngineWatch;
 use crate::images::Images;
 use crate::journal::{Entry, History, Intent, Journal};
 use crate::metrics::AgentMetrics;
-use crate::offer::Task;
+use crate::offer::{DISK_FULL, Task};
 use crate::outbox::Outbox;
 use crate::outcome::{Kill, KillReason};
 use crate::output::Logs;
@@ -48,6 +49,7 @@ pub(crate) struct Shared<R> {
     pub engine: EngineInfo,
     pub boot_id: String,
     pub images: Images<R>,
+    pub disks: Disks,
     /// Creating and starting.
     pub starts: Semaphore,
     pub outbox: Outbox,
@@ -62,6 +64,14 @@ impl<R> Shared<R> {
     /// Everything of one attempt on this host's disk.
     pub(crate) fn attempt_dir(&self, id: AttemptId) -> PathBuf {
         self.config.data_dir.join(ATTEMPTS).join(id.to_string())
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    /// Why this host takes no new tasks now, in the words of a refusal.
+    pub(crate) fn refusing(&self) -> Vec<&'static str> {
+        let disk = self.disks.check().is_err().then_some(DISK_FULL);
+        disk.into_iter().collect()
     }
 }
 
@@ -229,7 +239,7 @@ async fn refuse_unwritable<R: Runtime>(
 ) {
     tracing::error!(%error, "offer can't be journaled");
     let refused = pb::Refused {
-        reason: "disk_full".to_owned(),
+        reason: DISK_FULL.to_owned(),
         message: format!("the host's disk does not take the journal: {error}"),
     };
     let news = pb::report::News::Refused(refused);

@@ -38,6 +38,9 @@ pub struct Config {
     pub gpus: u32,
     /// Any other resource to give to tasks, by name. `MUSTER_AGENT_RESOURCES`, `name=amount,…`, default none.
     pub resources: BTreeMap<String, u64>,
+    /// What stays free on the disks of tasks. `MUSTER_AGENT_DISK_FREE` (a size, default 2 GiB) and
+    /// `MUSTER_AGENT_DISK_FREE_PERCENT` (default 10).
+    pub disk_reserve: DiskReserve,
     /// `MUSTER_AGENT_POLICY_FILE`; the built-in policy otherwise. See `docs/policy.md`.
     pub policy: Policy,
     /// Loopback only. `MUSTER_AGENT_METRICS_LISTEN`, default: no port at all.
@@ -52,10 +55,20 @@ pub struct Config {
     pub starts: u32,
 }
 
-const KNOWN: [&str; 16] = [
+/// With less than the larger of the two free, an agent takes no new tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskReserve {
+    pub bytes: u64,
+    /// Of the disk, 0 to 90.
+    pub percent: u8,
+}
+
+const KNOWN: [&str; 18] = [
     "MUSTER_AGENT_COORDINATOR",
     "MUSTER_AGENT_CPUS",
     "MUSTER_AGENT_DATA_DIR",
+    "MUSTER_AGENT_DISK_FREE",
+    "MUSTER_AGENT_DISK_FREE_PERCENT",
     "MUSTER_AGENT_GPUS",
     "MUSTER_AGENT_LABELS",
     "MUSTER_AGENT_MEMORY",
@@ -102,6 +115,10 @@ impl Config {
             memory_bytes: vars.size("MUSTER_AGENT_MEMORY", host_memory)?,
             gpus: vars.gpus("MUSTER_AGENT_GPUS")?,
             resources: vars.resources("MUSTER_AGENT_RESOURCES")?,
+            disk_reserve: DiskReserve {
+                bytes: vars.size("MUSTER_AGENT_DISK_FREE", 2 << 30)?,
+                percent: vars.percent("MUSTER_AGENT_DISK_FREE_PERCENT", 10)?,
+            },
             policy: policy(&vars, "MUSTER_AGENT_POLICY_FILE")?,
             metrics_listen: vars.loopback("MUSTER_AGENT_METRICS_LISTEN")?,
             pushgateway_url: owned(vars.text("MUSTER_AGENT_PUSHGATEWAY_URL")),

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod runtime;
 
 mod attempt;
+mod disk;
 mod engine_watch;
 mod host;
 mod images;
@@ -45,6 +46,7 @@ mod rig;
 pub use config::Config;
 
 use attempt::{ATTEMPTS, Shared};
+use disk::Disks;
 use engine_watch::EngineWatch;
 use images::Images;
 use metrics::AgentMetrics;
@@ -132,6 +134,11 @@ fn share<R: Runtime>(
     metrics: Arc<AgentMetrics>,
 ) -> Shared<R> {
     Shared {
+        disks: Disks::new(
+            config.disk_reserve,
+            &config.data_dir,
+            engine.root.as_deref(),
+        ),
         images: Images::new(runtime.clone(), config.pulls, Arc::clone(&metrics)),
         starts: Semaphore::new(usize::try_from(config.starts).unwrap_or(1)),
         boot_id: host::boot_id(),

@@ -17,6 +17,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio_util::sync::CancellationToken;
 
+use crate::offer::DISK_FULL;
+
 /// Sample lines of a heartbeat.
 const BOUNDS: Bounds = Bounds {
     samples: 500,
@@ -28,6 +30,14 @@ const BOUNDS: Bounds = Bounds {
 struct ResultLabel {
     result: &'static str,
 }
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// Why a host refuses every task for a while.
+const REFUSING: [&str; 1] = [DISK_FULL];
 
 /// Every metric of the process, by its constant name; see `docs/telemetry.md`.
 #[derive(Debug)]
@@ -45,6 +55,8 @@ pub(crate) struct AgentMetrics {
     pub log_dropped_bytes: Counter,
     pub unacknowledged_reports: Gauge,
     pub session_connects: Counter,
+    pub disk_free_bytes: Gauge,
+    refusing: Family<ReasonLabel, Gauge>,
     pull_seconds: Histogram,
     pulls: Family<ResultLabel, Counter>,
 }
@@ -64,6 +76,8 @@ impl AgentMetrics {
             log_dropped_bytes: Counter::default(),
             unacknowledged_reports: Gauge::default(),
             session_connects: Counter::default(),
+            disk_free_bytes: Gauge::default(),
+            refusing: Family::default(),
             pull_seconds: seconds(),
             pulls: Family::default(),
         };
@@ -87,6 +101,17 @@ impl AgentMetrics {
         r.register_with_unit("log_dropped", "Output dropped because the spool was full", Unit::Bytes, self.log_dropped_bytes.clone());
         r.register("reports_unacknowledged", "Reports the coordinator has not acknowledged", self.unacknowledged_reports.clone());
         r.register("session_connects", "Streams opened to the coordinator", self.session_connects.clone());
+        r.register_with_unit("disk_free", "Free on the fullest of the disks that tasks use", Unit::Bytes, self.disk_free_bytes.clone());
+        r.register("refusing", "1 while new tasks are refused, by reason", self.refusing.clone());
+    }
+
+    /// Why new tasks are refused now.
+    pub(crate) fn refuses(&self, reasons: &[&'static str]) {
+        for reason in REFUSING {
+            let now = i64::from(reasons.contains(&reason));
+            let label = ReasonLabel { reason };
+            self.refusing.get_or_create_owned(&label).set(now);
+        }
     }
 
     pub(crate) fn pulled(&self, ok: bool, took: Duration) {
@@ -156,6 +181,7 @@ mod tests {
         metrics.running.set(3);
         metrics.starts.inc();
         metrics.pulled(true, Duration::from_millis(30));
+        metrics.refuses(&[DISK_FULL]);
         let samples = metrics.samples();
         let value = |name: &str| samples.iter().find(|s| s.name == name).map(|s| s.value);
         assert_eq!(value("muster_agent_attempts_running"), Some(3.0));
@@ -163,5 +189,6 @@ mod tests {
         assert_eq!(value("muster_agent_pulls_total"), Some(1.0));
         assert_eq!(value("muster_agent_pull_seconds_count"), Some(1.0));
         assert_eq!(value("muster_agent_log_unsent_bytes"), Some(0.0));
+        assert_eq!(value("muster_agent_refusing"), Some(1.0));
     }
 }

@@ -8,9 +8,12 @@ use muster_core::spec::limits;
 use muster_core::time::Millis;
 use muster_proto::v1 as pb;
 
+use crate::disk::DiskFull;
 use crate::policy::{Forbidden, Policy};
 use crate::wire;
 
+/// The host's disk has no room.
+pub(crate) const DISK_FULL: &str = "disk_full";
 const DEFAULT_RUN_TIMEOUT: Millis = Millis::from_secs(86_400);
 const DEFAULT_GRACE: Millis = Millis::from_secs(10);
 
@@ -55,8 +58,8 @@ pub(crate) enum Refusal {
     },
     #[error(transparent)]
     Policy(#[from] Forbidden),
-    #[error("the host's disk has {free} bytes free; it takes no task below {least}")]
-    DiskFull { free: u64, least: u64 },
+    #[error(transparent)]
+    DiskFull(#[from] DiskFull),
     #[error("the task wants {wanted} GPUs, and this agent gives {offered} to tasks")]
     Gpus { wanted: u32, offered: u32 },
     #[error("this agent never saw it")]
@@ -69,7 +72,7 @@ impl Refusal {
         match self {
             Self::Malformed { .. } => "malformed",
             Self::Policy(_) => "policy",
-            Self::DiskFull { .. } => "disk_full",
+            Self::DiskFull(_) => DISK_FULL,
             Self::Gpus { .. } => "no_gpus",
             Self::NeverSeen => "never_seen",
         }

@@ -152,6 +152,8 @@ pub struct EngineInfo {
     /// Gives each attempt a control group of its own, readable after its end.
     pub cgroup_parents: bool,
     pub cpus: u32,
+    /// Where it keeps images and containers, if that is on this host.
+    pub root: Option<PathBuf>,
 }
 
 /// Everything the agent may ask of a container. What isn't here can't be had.

@@ -16,6 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::attempt::Shared;
 use crate::host;
+use crate::offer::DISK_FULL;
 use crate::runtime::Runtime;
 use crate::ship::Link;
 use crate::supervisor::Message;
@@ -278,15 +279,20 @@ impl<R: Runtime> Session<R> {
         metrics.log_unsent_bytes.set(gauge(unsent));
         let unacknowledged = i64::try_from(shared.outbox.len()).unwrap_or(i64::MAX);
         metrics.unacknowledged_reports.set(unacknowledged);
+        let refusing = shared.refusing();
+        let disk_free_bytes = shared.disks.free();
+        metrics.disk_free_bytes.set(gauge(disk_free_bytes));
+        metrics.refuses(&refusing);
         let count = |value: i64| u32::try_from(value).unwrap_or(0);
         pb::Heartbeat {
             load: Some(pb::HostLoad {
                 load1: host::load1(),
                 memory_available_bytes: host::memory_available(),
-                disk_free_bytes: host::disk(&shared.config.data_dir).map_or(0, |disk| disk.0),
+                disk_free_bytes,
                 preparing: count(metrics.preparing.get()),
                 running: count(metrics.running.get()),
                 engine_latency: prost_types::Duration::try_from(latency).ok(),
+                disk_full: refusing.contains(&DISK_FULL),
             }),
             images: images.map(|images| pb::HeldImages { images }),
             samples: metrics.samples(),

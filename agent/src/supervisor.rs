@@ -13,16 +13,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{self, ATTEMPTS, Control, Origin, Shared, StopOrder, own_labels};
-use crate::host;
 use crate::journal::{self, History};
 use crate::offer::{Refusal, Task};
 use crate::outcome::KillReason;
 use crate::runtime::Runtime;
 use crate::wire::{self, seq};
 
-/// Free disk below the larger of these takes no new tasks.
-const DISK_LEAST: u64 = 2 << 30;
-const DISK_LEAST_PART: u64 = 10;
 /// Prefetches are spread over so long, so that a fleet does not ask a registry all at once.
 const PREFETCH_JITTER_MS: u64 = 2_000;
 
@@ -192,13 +188,7 @@ impl<R: Runtime> Supervisor<R> {
         if wanted > offered {
             return Err(Refusal::Gpus { wanted, offered });
         }
-        let Some((free, all)) = host::disk(&self.shared.config.data_dir) else {
-            return Ok(task);
-        };
-        let least = DISK_LEAST.max(all / DISK_LEAST_PART);
-        if free < least {
-            return Err(Refusal::DiskFull { free, least });
-        }
+        self.shared.disks.check()?;
         Ok(task)
     }
 

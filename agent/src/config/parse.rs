@@ -50,6 +50,11 @@ pub enum BadSetting {
         variable: &'static str,
         text: String,
     },
+    #[error("{variable}: {text:?} is not a whole percentage from 0 to {PERCENT_MOST}")]
+    Percent {
+        variable: &'static str,
+        text: String,
+    },
     #[error("{variable}: {text:?} is not a number of GPUs from 0 to {GPUS_MOST}")]
     Gpus {
         variable: &'static str,
@@ -76,6 +81,7 @@ pub enum BadSetting {
     },
 }
 
+const PERCENT_MOST: u8 = 90;
 /// What a task may ask for at most; more could never be used by one.
 const GPUS_MOST: u32 = 64;
 
@@ -149,6 +155,19 @@ impl Vars<'_> {
         match text.parse() {
             Ok(count @ 1..=100_000) => Ok(count),
             Ok(_) | Err(_) => Err(BadSetting::Count {
+                variable,
+                text: text.to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn percent(&self, variable: &'static str, default: u8) -> Result<u8, BadSetting> {
+        let Some(text) = self.text(variable) else {
+            return Ok(default);
+        };
+        match text.parse() {
+            Ok(percent @ 0..=PERCENT_MOST) => Ok(percent),
+            Ok(_) | Err(_) => Err(BadSetting::Percent {
                 variable,
                 text: text.to_owned(),
             }),

@@ -32,6 +32,8 @@ fn defaults_come_from_the_host() {
     assert_eq!(config.memory_bytes, 9 << 30);
     assert_eq!(config.metrics_listen, None);
     assert_eq!(config.policy, Policy::default());
+    let DiskReserve { bytes, percent } = config.disk_reserve;
+    assert_eq!((bytes, percent), (2 << 30, 10));
 }
 
 #[test]
@@ -84,6 +86,8 @@ fn a_bad_setting_is_named_with_its_value() {
         ("MUSTER_AGENT_CPUS", "1.2345"),
         ("MUSTER_AGENT_MEMORY", "much"),
         ("MUSTER_AGENT_GPUS", "65"),
+        ("MUSTER_AGENT_DISK_FREE", "lots"),
+        ("MUSTER_AGENT_DISK_FREE_PERCENT", "91"),
         ("MUSTER_AGENT_RESOURCES", "license"),
         ("MUSTER_AGENT_RESOURCES", "license=0"),
         ("MUSTER_AGENT_RESOURCES", "Not A Name=1"),

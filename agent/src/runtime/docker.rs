@@ -108,6 +108,10 @@ impl Runtime for DockerRuntime {
                 .ncpu
                 .and_then(|cpus| u32::try_from(cpus).ok())
                 .unwrap_or(1),
+            root: info
+                .docker_root_dir
+                .filter(|_| self.socket.is_some())
+                .map(PathBuf::from),
         })
     }
 

@@ -11,7 +11,7 @@ pub(crate) struct AgentArgs {
     #[command(subcommand)]
     pub(crate) verb: Option<AgentVerb>,
     #[command(flatten)]
-    pub(crate) daemon: AgentDaemonArgs,
+    pub(crate) daemon: Box<AgentDaemonArgs>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -112,6 +112,12 @@ pub(crate) struct AgentDaemonArgs {
     /// Any other resource to give to tasks [env: MUSTER_AGENT_RESOURCES]
     #[arg(long = "resource", value_name = "NAME=AMOUNT")]
     pub(crate) resources: Vec<String>,
+    /// Free disk below which no task is taken [env: MUSTER_AGENT_DISK_FREE] [default: 2GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_free: Option<String>,
+    /// The same as a part of the disk; the larger counts [env: MUSTER_AGENT_DISK_FREE_PERCENT] [default: 10]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) disk_free_percent: Option<String>,
     /// What this host allows tasks, whatever the coordinator says [env: MUSTER_AGENT_POLICY_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<String>,
@@ -146,6 +152,8 @@ impl AgentDaemonArgs {
             memory,
             gpus,
             resources,
+            disk_free,
+            disk_free_percent,
             policy,
             metrics_listen,
             pushgateway_url,
@@ -166,6 +174,8 @@ impl AgentDaemonArgs {
             ("MUSTER_AGENT_MEMORY", memory),
             ("MUSTER_AGENT_GPUS", gpus),
             ("MUSTER_AGENT_RESOURCES", &resources),
+            ("MUSTER_AGENT_DISK_FREE", disk_free),
+            ("MUSTER_AGENT_DISK_FREE_PERCENT", disk_free_percent),
             ("MUSTER_AGENT_POLICY_FILE", policy),
             ("MUSTER_AGENT_METRICS_LISTEN", metrics_listen),
             ("MUSTER_AGENT_PUSHGATEWAY_URL", pushgateway_url),

@@ -50,3 +50,21 @@ async fn gpus_and_resources_are_offered_and_handed_on() {
     assert!(refused.message.contains("wants 3 GPUs"), "{refused:?}");
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_full_disk_refuses_with_figures_and_says_so_in_heartbeats() {
+    let mut bench = Bench::new().await;
+    bench.config.disk_reserve.bytes = u64::MAX;
+    let agent = bench.agent();
+    let (id, offer) = offer(IMAGE, &["true"]);
+    let refused = bench.refused(offer, id).await;
+    assert_eq!(refused.reason, "disk_full");
+    let least = u64::MAX.to_string();
+    assert!(refused.message.contains(&least), "{refused:?}");
+    let beat = bench.coordinator.until("a beat", |seen| {
+        seen.beats.iter().find_map(|beat| beat.load)
+    });
+    let load = beat.await;
+    assert!(load.disk_full && load.disk_free_bytes > 0);
+    agent.stop().await;
+}

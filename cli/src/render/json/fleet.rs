@@ -106,6 +106,7 @@ pub(crate) struct LoadJson {
     preparing: u32,
     running: u32,
     engine_latency_seconds: Option<f64>,
+    disk_full: bool,
 }
 
 impl From<v1::HostLoad> for LoadJson {
@@ -117,6 +118,7 @@ impl From<v1::HostLoad> for LoadJson {
             preparing,
             running,
             engine_latency,
+            disk_full,
         } = load;
         Self {
             load1,
@@ -125,6 +127,7 @@ impl From<v1::HostLoad> for LoadJson {
             preparing,
             running,
             engine_latency_seconds: span::seconds(engine_latency),
+            disk_full,
         }
     }
 }
