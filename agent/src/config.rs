@@ -41,6 +41,8 @@ pub struct Config {
     /// What stays free on the disks of tasks. `MUSTER_AGENT_DISK_FREE` (a size, default 2 GiB) and
     /// `MUSTER_AGENT_DISK_FREE_PERCENT` (default 10).
     pub disk_reserve: DiskReserve,
+    /// `MUSTER_AGENT_IMAGE_GC`: `off`, or two percentages, default `80-70`.
+    pub image_gc: Option<ImageGc>,
     /// `MUSTER_AGENT_POLICY_FILE`; the built-in policy otherwise. See `docs/policy.md`.
     pub policy: Policy,
     /// Loopback only. `MUSTER_AGENT_METRICS_LISTEN`, default: no port at all.
@@ -63,13 +65,24 @@ pub struct DiskReserve {
     pub percent: u8,
 }
 
-const KNOWN: [&str; 18] = [
+/// From `high` hundredths of the engine's disk in use, images that the agent pulled and nobody wants any
+/// more are removed until it is `low`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageGc {
+    /// 1 to 100.
+    pub high: u8,
+    /// Below `high`.
+    pub low: u8,
+}
+
+const KNOWN: [&str; 19] = [
     "MUSTER_AGENT_COORDINATOR",
     "MUSTER_AGENT_CPUS",
     "MUSTER_AGENT_DATA_DIR",
     "MUSTER_AGENT_DISK_FREE",
     "MUSTER_AGENT_DISK_FREE_PERCENT",
     "MUSTER_AGENT_GPUS",
+    "MUSTER_AGENT_IMAGE_GC",
     "MUSTER_AGENT_LABELS",
     "MUSTER_AGENT_MEMORY",
     "MUSTER_AGENT_METRICS_LISTEN",
@@ -119,6 +132,7 @@ impl Config {
                 bytes: vars.size("MUSTER_AGENT_DISK_FREE", 2 << 30)?,
                 percent: vars.percent("MUSTER_AGENT_DISK_FREE_PERCENT", 10)?,
             },
+            image_gc: vars.image_gc("MUSTER_AGENT_IMAGE_GC")?,
             policy: policy(&vars, "MUSTER_AGENT_POLICY_FILE")?,
             metrics_listen: vars.loopback("MUSTER_AGENT_METRICS_LISTEN")?,
             pushgateway_url: owned(vars.text("MUSTER_AGENT_PUSHGATEWAY_URL")),

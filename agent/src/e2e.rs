@@ -13,6 +13,7 @@ use crate::runtime::Runtime as _;
 use crate::runtime::docker::DockerRuntime;
 
 mod contract;
+mod leftovers;
 
 const TESTBOX: &str = "muster/testbox:1";
 

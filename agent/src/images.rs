@@ -1,16 +1,23 @@
 //! The images on this host: pulling what is missing, and telling what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use muster_core::image::{Image, Repository, split_tag};
 use muster_core::time::Millis;
 use muster_proto::v1 as pb;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, RwLock, Semaphore};
 
 use crate::metrics::AgentMetrics;
 use crate::runtime::{Credentials, EngineError, ImageFacts, ListedImage, PullError, Runtime};
+
+mod book;
+mod sweep;
+
+use book::Book;
+pub(crate) use sweep::Shelf;
 
 /// Most images that are told of, newest first.
 const HELD_MAX: usize = 200;
@@ -46,10 +53,18 @@ pub(crate) struct Images<R> {
     /// Facts of images that were there when last asked, by reference.
     known: Mutex<BTreeMap<String, ImageFacts>>,
     pulls: Mutex<BTreeMap<String, Pull>>,
+    /// Shared by pulls; whoever removes an image has it alone.
+    pulling: RwLock<()>,
+    book: Book,
 }
 
 impl<R: Runtime> Images<R> {
-    pub(crate) fn new(runtime: R, parallel: u32, metrics: Arc<AgentMetrics>) -> Self {
+    pub(crate) fn new(
+        runtime: R,
+        parallel: u32,
+        metrics: Arc<AgentMetrics>,
+        data_dir: &Path,
+    ) -> Self {
         let permits = usize::try_from(parallel).unwrap_or(1);
         Self {
             runtime,
@@ -57,6 +72,8 @@ impl<R: Runtime> Images<R> {
             permits: Semaphore::new(permits),
             known: Mutex::default(),
             pulls: Mutex::default(),
+            pulling: RwLock::new(()),
+            book: Book::open(data_dir),
         }
     }
 
@@ -68,6 +85,7 @@ impl<R: Runtime> Images<R> {
         may_pull: bool,
     ) -> Result<Ready, ImageFailure> {
         let reference = image.to_string();
+        self.book.used(&reference);
         if let Some(facts) = lock(&self.known).get(&reference).cloned() {
             return Ok(Ready { facts, pull: None });
         }
@@ -89,6 +107,13 @@ impl<R: Runtime> Images<R> {
             pulls.remove(&reference); // the next one may try again
         }
         result
+    }
+
+    /// Makes sure of an image that the coordinator expects tasks of.
+    pub(crate) async fn prefetch(&self, image: &Image) -> Result<Ready, ImageFailure> {
+        let ready = self.ensure(image, true).await;
+        self.book.prefetched(&image.to_string());
+        ready
     }
 
     /// To be called when the engine says that an image is gone.
@@ -114,6 +139,7 @@ impl<R: Runtime> Images<R> {
             .acquire()
             .await
             .expect("the semaphore is never closed");
+        let _together = self.pulling.read().await;
         let begin = Instant::now();
         let registry = reference.split('/').next().unwrap_or("").to_owned();
         let credentials = credentials(registry).await;
@@ -121,7 +147,7 @@ impl<R: Runtime> Images<R> {
         let took = begin.elapsed();
         self.metrics.pulled(result.is_ok(), took);
         match result {
-            Ok(()) => {}
+            Ok(()) => self.book.pulled(reference),
             Err(PullError::NoSuchImage { message }) => {
                 return Err(ImageFailure::NoSuchImage { message });
             }
@@ -151,8 +177,16 @@ impl<R: Runtime> Images<R> {
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
         // Something may have been removed behind our back.
         lock(&self.known).clear();
+        let digests = images.iter().flat_map(|image| &image.digests);
+        let all: BTreeSet<_> = digests.filter_map(|text| reference_of(text)).collect();
+        self.book.retain(&all);
         Ok(images.into_iter().take(HELD_MAX).map(held).collect())
     }
+}
+
+/// `repository@digest` as the engine writes it, with its registry.
+fn reference_of(text: &str) -> Option<String> {
+    text.parse::<Image>().ok().map(|image| image.to_string())
 }
 
 /// Writes names out with their registry, as the coordinator compares them.
@@ -160,7 +194,6 @@ fn held(image: ListedImage) -> pb::HeldImage {
     let ListedImage {
         id, digests, tags, ..
     } = image;
-    let digest = |text: &String| text.parse::<Image>().ok().map(|image| image.to_string());
     let tag = |text: &String| {
         let (repository, tag) = split_tag(text);
         let repository: Repository = repository.parse().ok()?;
@@ -168,7 +201,10 @@ fn held(image: ListedImage) -> pb::HeldImage {
     };
     pb::HeldImage {
         id: id.to_string(),
-        digests: digests.iter().filter_map(digest).collect(),
+        digests: digests
+            .iter()
+            .filter_map(|text| reference_of(text))
+            .collect(),
         tags: tags.iter().filter_map(tag).collect(),
     }
 }

@@ -46,9 +46,9 @@ mod rig;
 pub use config::Config;
 
 use attempt::{ATTEMPTS, Shared};
-use disk::Disks;
+use disk::{Disks, Measure};
 use engine_watch::EngineWatch;
-use images::Images;
+use images::{Images, Shelf};
 use metrics::AgentMetrics;
 use outbox::Outbox;
 use output::Logs;
@@ -139,7 +139,12 @@ fn share<R: Runtime>(
             &config.data_dir,
             engine.root.as_deref(),
         ),
-        images: Images::new(runtime.clone(), config.pulls, Arc::clone(&metrics)),
+        images: Images::new(
+            runtime.clone(),
+            config.pulls,
+            Arc::clone(&metrics),
+            &config.data_dir,
+        ),
         starts: Semaphore::new(usize::try_from(config.starts).unwrap_or(1)),
         boot_id: host::boot_id(),
         outbox: Outbox::default(),
@@ -163,6 +168,7 @@ async fn serve<R: Runtime>(shared: Arc<Shared<R>>, term: SeenTerm, shutdown: Can
         let runtime = listener.runtime.clone();
         listener.watch.run(runtime, stop).await;
     });
+    tasks.spawn(tend_images(Arc::clone(&shared), shutdown.clone()));
     let mut supervisor = Supervisor::new(Arc::clone(&shared), shutdown.clone());
     supervisor.take_up();
     supervisor.look_for_orphans().await;
@@ -180,6 +186,20 @@ async fn serve<R: Runtime>(shared: Arc<Shared<R>>, term: SeenTerm, shutdown: Can
     tasks.spawn(session.run(shutdown));
     tasks.close();
     tasks.wait().await;
+}
+
+/// Keeps the engine's disk below its mark, if that is wanted and can be measured.
+async fn tend_images<R: Runtime>(shared: Arc<Shared<R>>, shutdown: CancellationToken) {
+    let measure: Measure = Box::new(host::disk);
+    let shelf = match (&shared.engine.root, shared.config.image_gc) {
+        (Some(path), Some(marks)) => Some(Shelf {
+            path,
+            marks,
+            measure: &measure,
+        }),
+        (None, _) | (_, None) => None,
+    };
+    shared.images.tend(shelf, shutdown).await;
 }
 
 /// An engine that is still starting is waited for. `None`: the agent was stopped meanwhile.

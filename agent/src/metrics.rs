@@ -56,6 +56,7 @@ pub(crate) struct AgentMetrics {
     pub unacknowledged_reports: Gauge,
     pub session_connects: Counter,
     pub disk_free_bytes: Gauge,
+    pub images_removed: Counter,
     refusing: Family<ReasonLabel, Gauge>,
     pull_seconds: Histogram,
     pulls: Family<ResultLabel, Counter>,
@@ -77,6 +78,7 @@ impl AgentMetrics {
             unacknowledged_reports: Gauge::default(),
             session_connects: Counter::default(),
             disk_free_bytes: Gauge::default(),
+            images_removed: Counter::default(),
             refusing: Family::default(),
             pull_seconds: seconds(),
             pulls: Family::default(),
@@ -102,6 +104,7 @@ impl AgentMetrics {
         r.register("reports_unacknowledged", "Reports the coordinator has not acknowledged", self.unacknowledged_reports.clone());
         r.register("session_connects", "Streams opened to the coordinator", self.session_connects.clone());
         r.register_with_unit("disk_free", "Free on the fullest of the disks that tasks use", Unit::Bytes, self.disk_free_bytes.clone());
+        r.register("images_removed", "Images removed to free disk", self.images_removed.clone());
         r.register("refusing", "1 while new tasks are refused, by reason", self.refusing.clone());
     }
 

@@ -81,6 +81,13 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         image: &str,
     ) -> impl Future<Output = Result<Option<ImageFacts>, EngineError>> + Send;
 
+    /// Takes the name `repository@digest` off an image, and removes the image if that was its last name.
+    /// One that is not there is removed.
+    fn remove_image(
+        &self,
+        image: &str,
+    ) -> impl Future<Output = Result<ImageRemoval, EngineError>> + Send;
+
     fn list_images(&self) -> impl Future<Output = Result<Vec<ListedImage>, EngineError>> + Send;
 
     /// Makes a bridge network whose containers can't reach each other, unless it is there.
@@ -256,6 +263,13 @@ pub struct ImageFacts {
     pub id: String,
     /// Empty: root.
     pub user: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageRemoval {
+    Removed,
+    /// A container is made of it, running or not.
+    InUse,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

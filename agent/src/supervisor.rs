@@ -284,7 +284,7 @@ impl<R: Runtime> Supervisor<R> {
         self.prefetches.spawn(async move {
             let work = async {
                 tokio::time::sleep(Duration::from_millis(jitter)).await;
-                if let Err(error) = shared.images.ensure(&image, true).await {
+                if let Err(error) = shared.images.prefetch(&image).await {
                     tracing::warn!(%error, "prefetch failed");
                 }
             };

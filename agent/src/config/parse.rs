@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use muster_core::ids::{BadName, JobName};
 
+use super::ImageGc;
 use crate::policy::BadPolicy;
 
 /// A setting that can't be used. Every message names the variable and its value.
@@ -52,6 +53,11 @@ pub enum BadSetting {
     },
     #[error("{variable}: {text:?} is not a whole percentage from 0 to {PERCENT_MOST}")]
     Percent {
+        variable: &'static str,
+        text: String,
+    },
+    #[error("{variable}: {text:?} is neither off nor two percentages such as 80-70")]
+    ImageGc {
         variable: &'static str,
         text: String,
     },
@@ -172,6 +178,22 @@ impl Vars<'_> {
                 text: text.to_owned(),
             }),
         }
+    }
+
+    pub(super) fn image_gc(&self, variable: &'static str) -> Result<Option<ImageGc>, BadSetting> {
+        let text = self.text(variable).unwrap_or("80-70");
+        if text == "off" {
+            return Ok(None);
+        }
+        let marks = text.split_once('-').and_then(|(high, low)| {
+            let (high, low) = (high.parse().ok()?, low.parse().ok()?);
+            (low < high && high <= 100).then_some(ImageGc { high, low })
+        });
+        let bad = || BadSetting::ImageGc {
+            variable,
+            text: text.to_owned(),
+        };
+        marks.map(Some).ok_or_else(bad)
     }
 
     pub(super) fn gpus(&self, variable: &'static str) -> Result<u32, BadSetting> {

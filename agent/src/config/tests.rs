@@ -34,6 +34,9 @@ fn defaults_come_from_the_host() {
     assert_eq!(config.policy, Policy::default());
     let DiskReserve { bytes, percent } = config.disk_reserve;
     assert_eq!((bytes, percent), (2 << 30, 10));
+    assert_eq!(config.image_gc, Some(ImageGc { high: 80, low: 70 }));
+    let off = parse(&[("MUSTER_AGENT_IMAGE_GC", "off")]).unwrap();
+    assert_eq!(off.image_gc, None);
 }
 
 #[test]
@@ -86,6 +89,8 @@ fn a_bad_setting_is_named_with_its_value() {
         ("MUSTER_AGENT_CPUS", "1.2345"),
         ("MUSTER_AGENT_MEMORY", "much"),
         ("MUSTER_AGENT_GPUS", "65"),
+        ("MUSTER_AGENT_IMAGE_GC", "no"),
+        ("MUSTER_AGENT_IMAGE_GC", "70-80"),
         ("MUSTER_AGENT_DISK_FREE", "lots"),
         ("MUSTER_AGENT_DISK_FREE_PERCENT", "91"),
         ("MUSTER_AGENT_RESOURCES", "license"),

@@ -12,16 +12,17 @@ use bollard::models::{NetworkCreateRequest, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    ListImagesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
-    StatsOptionsBuilder, WaitContainerOptionsBuilder,
+    ListImagesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
+    WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use muster_core::time::Timestamp;
 
 use super::{
     Container, CreateError, Credentials, EngineError, EngineEvent, EngineInfo, ImageFacts,
-    KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError, Runtime, Signal,
-    Stats,
+    ImageRemoval, KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError,
+    Runtime, Signal, Stats,
 };
 use crate::host;
 
@@ -274,6 +275,20 @@ impl Runtime for DockerRuntime {
         let request = self.docker.inspect_image(image);
         let found = or_absent(within("inspect image", INSPECT, request).await)?;
         Ok(found.map(read::image))
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<ImageRemoval, EngineError> {
+        // Without `noprune` its unnamed parents would go too, and those are nobody's but the builder's.
+        let options = RemoveImageOptionsBuilder::default()
+            .force(false)
+            .noprune(true)
+            .build();
+        let request = self.docker.remove_image(image, Some(options), None);
+        match within("remove image", SLOW, request).await {
+            Ok(_) | Err(EngineError::Refused { status: 404, .. }) => Ok(ImageRemoval::Removed),
+            Err(EngineError::Refused { status: 409, .. }) => Ok(ImageRemoval::InUse),
+            Err(other) => Err(other),
+        }
     }
 
     async fn list_images(&self) -> Result<Vec<ListedImage>, EngineError> {

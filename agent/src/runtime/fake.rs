@@ -97,6 +97,8 @@ struct Inner {
     images: BTreeMap<String, ImageFacts>,
     /// Images that a registry has.
     remote: BTreeMap<String, ImageFacts>,
+    /// Somebody's names for images, by reference.
+    tags: BTreeMap<String, String>,
     scripts: Vec<(String, Behaviour)>,
     start_faults: VecDeque<StartFault>,
     /// Starts per container name: more than one is a broken promise.
@@ -128,6 +130,7 @@ impl FakeRuntime {
             containers: BTreeMap::new(),
             images: BTreeMap::new(),
             remote: BTreeMap::new(),
+            tags: BTreeMap::new(),
             scripts: Vec::new(),
             start_faults: VecDeque::new(),
             starts: BTreeMap::new(),
@@ -154,6 +157,17 @@ impl FakeRuntime {
     pub fn publish(&self, image: &str) {
         let facts = facts(image);
         self.lock().remote.insert(image.to_owned(), facts);
+    }
+
+    /// Somebody gives an image a name of their own.
+    pub fn tag(&self, image: &str, tag: &str) {
+        self.lock().tags.insert(image.to_owned(), tag.to_owned());
+    }
+
+    /// The images that the engine holds.
+    #[must_use]
+    pub fn images(&self) -> Vec<String> {
+        self.lock().images.keys().cloned().collect()
     }
 
     pub fn fail_next_start(&self, fault: StartFault) {

@@ -118,6 +118,9 @@ pub(crate) struct AgentDaemonArgs {
     /// The same as a part of the disk; the larger counts [env: MUSTER_AGENT_DISK_FREE_PERCENT] [default: 10]
     #[arg(long, value_name = "PERCENT")]
     pub(crate) disk_free_percent: Option<String>,
+    /// Remove unused images from so much used disk, down to so much: HIGH-LOW or off [env: MUSTER_AGENT_IMAGE_GC] [default: 80-70]
+    #[arg(long, value_name = "PERCENTS")]
+    pub(crate) image_gc: Option<String>,
     /// What this host allows tasks, whatever the coordinator says [env: MUSTER_AGENT_POLICY_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<String>,
@@ -154,6 +157,7 @@ impl AgentDaemonArgs {
             resources,
             disk_free,
             disk_free_percent,
+            image_gc,
             policy,
             metrics_listen,
             pushgateway_url,
@@ -176,6 +180,7 @@ impl AgentDaemonArgs {
             ("MUSTER_AGENT_RESOURCES", &resources),
             ("MUSTER_AGENT_DISK_FREE", disk_free),
             ("MUSTER_AGENT_DISK_FREE_PERCENT", disk_free_percent),
+            ("MUSTER_AGENT_IMAGE_GC", image_gc),
             ("MUSTER_AGENT_POLICY_FILE", policy),
             ("MUSTER_AGENT_METRICS_LISTEN", metrics_listen),
             ("MUSTER_AGENT_PUSHGATEWAY_URL", pushgateway_url),

@@ -10,8 +10,8 @@ use super::{Behaviour, FakeContainer, FakeRuntime, StartFault};
 use crate::plan::Seen;
 use crate::runtime::{
     Container, CreateError, Credentials, EngineError, EngineEvent, EngineInfo, ImageFacts,
-    KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError, Runtime, Signal,
-    Stats,
+    ImageRemoval, KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError,
+    Runtime, Signal, Stats,
 };
 
 fn hung_up() -> EngineError {
@@ -232,6 +232,19 @@ impl Runtime for FakeRuntime {
         Ok(self.lock().images.get(image).cloned())
     }
 
+    async fn remove_image(&self, image: &str) -> Result<ImageRemoval, EngineError> {
+        let mut inner = self.lock();
+        let Some(id) = inner.images.get(image).map(|facts| facts.id.clone()) else {
+            return Ok(ImageRemoval::Removed);
+        };
+        if inner.containers.values().any(|found| found.new.image == id) {
+            return Ok(ImageRemoval::InUse);
+        }
+        inner.images.remove(image);
+        let _ = self.events.send(EngineEvent::Images);
+        Ok(ImageRemoval::Removed)
+    }
+
     async fn list_images(&self) -> Result<Vec<ListedImage>, EngineError> {
         let inner = self.lock();
         let listed = inner.images.iter().filter_map(|(name, facts)| {
@@ -242,7 +255,7 @@ impl Runtime for FakeRuntime {
                     .then(|| name.clone())
                     .into_iter()
                     .collect(),
-                tags: Vec::new(),
+                tags: inner.tags.get(name).cloned().into_iter().collect(),
                 created: 0,
             })
         });
