@@ -23,12 +23,13 @@ use crate::engine_watch::EngineWatch;
 use crate::images::Images;
 use crate::journal::{Entry, History, Intent, Journal};
 use crate::metrics::AgentMetrics;
-use crate::offer::{DISK_FULL, Task};
+use crate::offer::{DISK_FULL, DOCKER_DEGRADED, Task};
 use crate::outbox::Outbox;
 use crate::outcome::{Kill, KillReason};
 use crate::output::Logs;
 use crate::output::spool::{Bounds, Spool};
 use crate::plan::{self, Journaled, Seen};
+use crate::probe::Probe;
 use crate::runtime::{Container, EngineInfo, Runtime};
 use crate::usage::{AttemptGroup, Measured};
 use crate::wire::{self, seq};
@@ -38,9 +39,11 @@ mod finish;
 mod prepare;
 mod supervise;
 mod trace;
+mod wedge;
 
 use container::container_name;
 pub(crate) use container::own_labels;
+use wedge::Wedge;
 
 /// What all attempts of an agent share.
 pub(crate) struct Shared<R> {
@@ -50,6 +53,7 @@ pub(crate) struct Shared<R> {
     pub boot_id: String,
     pub images: Images<R>,
     pub disks: Disks,
+    pub probe: Probe,
     /// Creating and starting.
     pub starts: Semaphore,
     pub outbox: Outbox,
@@ -71,7 +75,8 @@ impl<R: Runtime> Shared<R> {
     /// Why this host takes no new tasks now, in the words of a refusal.
     pub(crate) fn refusing(&self) -> Vec<&'static str> {
         let disk = self.disks.check().is_err().then_some(DISK_FULL);
-        disk.into_iter().collect()
+        let engine = self.probe.degraded().then_some(DOCKER_DEGRADED);
+        disk.into_iter().chain(engine).collect()
     }
 }
 
@@ -160,6 +165,7 @@ struct Life<R> {
     dir: PathBuf,
     journal: Journal,
     control: Control,
+    wedge: Arc<Wedge>,
     group: Option<AttemptGroup>,
     measured: Measured,
     intent: Option<Intent>,
@@ -268,8 +274,10 @@ impl<R: Runtime> Life<R> {
             .cgroup_parents
             .then(|| AttemptGroup::new(&task.id.to_string()));
         shared.watch.remember(&name);
+        let wedge = Arc::new(Wedge::new(Arc::clone(&shared.metrics)));
         Self {
             shared,
+            wedge,
             task,
             name,
             cluster,

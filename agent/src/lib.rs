@@ -31,6 +31,7 @@ mod metrics_file;
 mod offer;
 mod outbox;
 mod output;
+mod probe;
 mod session;
 mod ship;
 mod supervisor;
@@ -53,6 +54,7 @@ use metrics::AgentMetrics;
 use outbox::Outbox;
 use output::Logs;
 use output::spool::Bounds;
+use probe::Probe;
 use runtime::docker::DockerRuntime;
 use runtime::{EngineError, EngineInfo, Runtime};
 use session::Session;
@@ -139,6 +141,7 @@ fn share<R: Runtime>(
             &config.data_dir,
             engine.root.as_deref(),
         ),
+        probe: Probe::default(),
         images: Images::new(
             runtime.clone(),
             config.pulls,
@@ -168,6 +171,8 @@ async fn serve<R: Runtime>(shared: Arc<Shared<R>>, term: SeenTerm, shutdown: Can
         let runtime = listener.runtime.clone();
         listener.watch.run(runtime, stop).await;
     });
+    let (prober, stop) = (Arc::clone(&shared), shutdown.clone());
+    tasks.spawn(async move { prober.probe.run(prober.runtime.clone(), stop).await });
     tasks.spawn(tend_images(Arc::clone(&shared), shutdown.clone()));
     let mut supervisor = Supervisor::new(Arc::clone(&shared), shutdown.clone());
     supervisor.take_up();

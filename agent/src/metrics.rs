@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio_util::sync::CancellationToken;
 
-use crate::offer::DISK_FULL;
+use crate::offer::{DISK_FULL, DOCKER_DEGRADED};
 
 /// Sample lines of a heartbeat.
 const BOUNDS: Bounds = Bounds {
@@ -37,7 +37,7 @@ struct ReasonLabel {
 }
 
 /// Why a host refuses every task for a while.
-const REFUSING: [&str; 1] = [DISK_FULL];
+const REFUSING: [&str; 2] = [DISK_FULL, DOCKER_DEGRADED];
 
 /// Every metric of the process, by its constant name; see `docs/telemetry.md`.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(crate) struct AgentMetrics {
     pub running: Gauge,
     /// Attempts that are being pulled, created or started.
     pub preparing: Gauge,
+    /// Attempts whose container the engine can't get hold of.
+    pub wedged: Gauge,
     pub starts: Counter,
     pub start_seconds: Histogram,
     pub engine_latency: Gauge<f64, AtomicU64>,
@@ -69,6 +71,7 @@ impl AgentMetrics {
             registry: Mutex::new(Registry::with_prefix("muster_agent")),
             running: Gauge::default(),
             preparing: Gauge::default(),
+            wedged: Gauge::default(),
             starts: Counter::default(),
             start_seconds: seconds(),
             engine_latency: Gauge::default(),
@@ -93,6 +96,7 @@ impl AgentMetrics {
         let r = &mut *registry;
         r.register("attempts_running", "Attempts whose container runs", self.running.clone());
         r.register("attempts_preparing", "Attempts being pulled, created or started", self.preparing.clone());
+        r.register("attempts_wedged", "Attempts whose container does not die or can't be inspected", self.wedged.clone());
         r.register("starts", "Containers started", self.starts.clone());
         r.register_with_unit("start", "From create to started", Unit::Seconds, self.start_seconds.clone());
         r.register("pulls", "Images pulled, by result", self.pulls.clone());

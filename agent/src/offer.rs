@@ -14,6 +14,8 @@ use crate::wire;
 
 /// The host's disk has no room.
 pub(crate) const DISK_FULL: &str = "disk_full";
+/// The container engine is slow or silent.
+pub(crate) const DOCKER_DEGRADED: &str = "docker_degraded";
 const DEFAULT_RUN_TIMEOUT: Millis = Millis::from_secs(86_400);
 const DEFAULT_GRACE: Millis = Millis::from_secs(10);
 
@@ -62,6 +64,8 @@ pub(crate) enum Refusal {
     DiskFull(#[from] DiskFull),
     #[error("the task wants {wanted} GPUs, and this agent gives {offered} to tasks")]
     Gpus { wanted: u32, offered: u32 },
+    #[error("the host's container engine does not answer in time; new tasks wait until it does")]
+    Degraded,
     #[error("this agent never saw it")]
     NeverSeen,
 }
@@ -74,6 +78,7 @@ impl Refusal {
             Self::Policy(_) => "policy",
             Self::DiskFull(_) => DISK_FULL,
             Self::Gpus { .. } => "no_gpus",
+            Self::Degraded => DOCKER_DEGRADED,
             Self::NeverSeen => "never_seen",
         }
     }

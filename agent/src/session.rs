@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::attempt::Shared;
 use crate::host;
-use crate::offer::DISK_FULL;
+use crate::offer::{DISK_FULL, DOCKER_DEGRADED};
 use crate::runtime::Runtime;
 use crate::ship::Link;
 use crate::supervisor::Message;
@@ -32,6 +32,8 @@ const MESSAGE_MAX: usize = 16 << 20;
 const OUTGOING: usize = 64;
 /// Reports in one message.
 const BATCH: usize = 256;
+/// For the engine to list its images.
+const IMAGES: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Full jitter between the two.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -175,14 +177,10 @@ impl<R: Runtime> Session<R> {
                 }
                 changed = images.changed() => {
                     changed.map_err(|_| SessionError::Stopping)?;
-                    match self.shared.images.held().await {
-                        Ok(now) if now != held => {
-                            held.clone_from(&now);
-                            let beat = self.heartbeat(Some(now)).await;
-                            send(sender, Up::Heartbeat(beat)).await?;
-                        }
-                        Ok(_) => {}
-                        Err(error) => tracing::warn!(%error, "images can't be listed"),
+                    if let Some(now) = self.held().await && now != held {
+                        held.clone_from(&now);
+                        let beat = self.heartbeat(Some(now)).await;
+                        send(sender, Up::Heartbeat(beat)).await?;
                     }
                 }
             }
@@ -238,10 +236,7 @@ impl<R: Runtime> Session<R> {
         asked.map_err(|_| SessionError::Stopping)?;
         let attempts = inventory.await.map_err(|_| SessionError::Stopping)?;
         let config = &self.shared.config;
-        let images = self.shared.images.held().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "images can't be listed");
-            Vec::new()
-        });
+        let images = self.held().await.unwrap_or_default();
         Ok(pb::Hello {
             agent: config.name.to_string(),
             pool: config.pool.to_string(),
@@ -263,16 +258,24 @@ impl<R: Runtime> Session<R> {
         })
     }
 
+    /// The engine's images, if it says so at once: the stream does not wait for it.
+    async fn held(&self) -> Option<Vec<pb::HeldImage>> {
+        match tokio::time::timeout(IMAGES, self.shared.images.held()).await {
+            Ok(Ok(images)) => return Some(images),
+            Ok(Err(error)) => tracing::warn!(%error, "images can't be listed"),
+            Err(_) => tracing::warn!("images are not listed in time"),
+        }
+        None
+    }
+
     async fn heartbeat(&self, images: Option<Vec<pb::HeldImage>>) -> pb::Heartbeat {
         let shared = &self.shared;
         let metrics = &shared.metrics;
-        let begin = Instant::now();
-        let alive = shared.runtime.ping().await;
-        let latency = begin.elapsed();
-        if let Err(error) = alive {
-            tracing::warn!(%error, "engine does not answer");
-        }
-        metrics.engine_latency.set(latency.as_secs_f64());
+        // Not asked now: an engine that hangs must not hold up the heartbeats.
+        let latency = shared.probe.latency();
+        metrics
+            .engine_latency
+            .set(latency.unwrap_or_default().as_secs_f64());
         let (spool, unsent) = shared.logs.sizes();
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.log_spool_bytes.set(gauge(spool));
@@ -291,8 +294,9 @@ impl<R: Runtime> Session<R> {
                 disk_free_bytes,
                 preparing: count(metrics.preparing.get()),
                 running: count(metrics.running.get()),
-                engine_latency: prost_types::Duration::try_from(latency).ok(),
+                engine_latency: latency.and_then(|took| took.try_into().ok()),
                 disk_full: refusing.contains(&DISK_FULL),
+                docker_degraded: refusing.contains(&DOCKER_DEGRADED),
             }),
             images: images.map(|images| pb::HeldImages { images }),
             samples: metrics.samples(),

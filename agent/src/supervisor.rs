@@ -188,6 +188,9 @@ impl<R: Runtime> Supervisor<R> {
         if wanted > offered {
             return Err(Refusal::Gpus { wanted, offered });
         }
+        if self.shared.probe.degraded() {
+            return Err(Refusal::Degraded);
+        }
         self.shared.disks.check()?;
         Ok(task)
     }

@@ -8,6 +8,7 @@ use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::Timestamp;
 use tokio::time::Instant;
 
+use super::wedge::Wedge;
 use super::{Ending, Life, RETRY, RETRY_MAX, StopOrder};
 use crate::host;
 use crate::journal::Entry;
@@ -15,7 +16,7 @@ use crate::outcome::{EngineHistory, Evidence, Exit, Kill, KillReason, Restart, c
 use crate::output::spool::{LogFile, Spool};
 use crate::output::{self, Begin};
 use crate::plan::Seen;
-use crate::runtime::{Container, KillError, LogsFrom, Runtime, Signal};
+use crate::runtime::{Container, EngineError, KillError, LogsFrom, Runtime, Signal};
 
 /// A killed container that is still there after so long is killed again.
 const KILL_AGAIN: Duration = Duration::from_secs(30);
@@ -102,7 +103,8 @@ impl<R: Runtime> Life<R> {
     async fn until_gone(&mut self) -> Option<Container> {
         let shared = Arc::clone(&self.shared);
         let name = self.name.clone();
-        let mut gone = std::pin::pin!(until_gone(&shared.runtime, &name));
+        let wedge = Arc::clone(&self.wedge);
+        let mut gone = std::pin::pin!(until_gone(&shared.runtime, &name, &wedge));
         let mut stop = self.control.stop.clone();
         let mut stopping = Stopping::No;
         let mut hard = false;
@@ -128,7 +130,10 @@ impl<R: Runtime> Life<R> {
                 () = tokio::time::sleep(SAMPLE), if sampled => Turn::Sample,
             };
             match turn {
-                Turn::Gone(container) => return container,
+                Turn::Gone(container) => {
+                    wedge.over();
+                    return container;
+                }
                 Turn::Stop(reason, now) => {
                     hard |= now;
                     stopping = self.stop(reason, now).await;
@@ -172,6 +177,9 @@ impl<R: Runtime> Life<R> {
             }
             Stopping::No => Stopping::No,
             Stopping::Term { .. } | Stopping::Kill { .. } => {
+                if matches!(stopping, Stopping::Kill { .. }) {
+                    self.wedge.found("it does not die of KILL");
+                }
                 let reason = self.kills.last().map(|kill| kill.reason);
                 self.signal(Signal::Kill, reason.unwrap_or(KillReason::Canceled))
                     .await;
@@ -210,7 +218,12 @@ impl<R: Runtime> Life<R> {
         match self.shared.runtime.kill(&self.name, signal).await {
             // The wait will say so too.
             Ok(()) | Err(KillError::NotRunning) => {}
-            Err(KillError::Engine(error)) => tracing::warn!(%error, "signal not sent"),
+            Err(KillError::Engine(error)) => {
+                if matches!(error, EngineError::Deadline { .. }) {
+                    self.wedge.found("the engine does not signal it");
+                }
+                tracing::warn!(%error, "signal not sent");
+            }
         }
     }
 
@@ -295,7 +308,7 @@ impl<R: Runtime> Life<R> {
 
 /// Returns when the container doesn't run any more; `None`: somebody removed it. Outlasts errors of
 /// the engine.
-async fn until_gone<R: Runtime>(runtime: &R, name: &str) -> Option<Container> {
+async fn until_gone<R: Runtime>(runtime: &R, name: &str, wedge: &Wedge) -> Option<Container> {
     let mut pause = RETRY;
     loop {
         if let Err(error) = runtime.wait(name).await {
@@ -315,7 +328,12 @@ async fn until_gone<R: Runtime>(runtime: &R, name: &str) -> Option<Container> {
                 | Seen::Removing
                 | Seen::Nothing => return Some(container),
             },
-            Err(error) => tracing::debug!(%error, "container can't be inspected"),
+            Err(error) => {
+                if matches!(error, EngineError::Deadline { .. }) {
+                    wedge.found("the engine does not inspect it");
+                }
+                tracing::debug!(%error, "container can't be inspected");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! container runs it again; a name in use is a conflict; a container that was never started is
 //! told from one that ended; one that the engine can't start stays `created`, with an error.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -104,6 +104,10 @@ struct Inner {
     /// Starts per container name: more than one is a broken promise.
     starts: BTreeMap<String, u32>,
     pulls: u32,
+    /// It answers no ping.
+    ill: bool,
+    /// Containers that can't be signalled.
+    stuck: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -135,6 +139,8 @@ impl FakeRuntime {
             start_faults: VecDeque::new(),
             starts: BTreeMap::new(),
             pulls: 0,
+            ill: false,
+            stuck: BTreeSet::new(),
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -168,6 +174,16 @@ impl FakeRuntime {
     #[must_use]
     pub fn images(&self) -> Vec<String> {
         self.lock().images.keys().cloned().collect()
+    }
+
+    /// From now on the engine answers no ping, or it does again.
+    pub fn set_ill(&self, ill: bool) {
+        self.lock().ill = ill;
+    }
+
+    /// From now on the engine can't signal this container: the request runs into its deadline.
+    pub fn get_stuck(&self, name: &str) {
+        self.lock().stuck.insert(name.to_owned());
     }
 
     pub fn fail_next_start(&self, fault: StartFault) {

@@ -43,6 +43,9 @@ impl Runtime for FakeRuntime {
     }
 
     async fn ping(&self) -> Result<(), EngineError> {
+        if self.lock().ill {
+            return Err(hung_up());
+        }
         Ok(())
     }
 
@@ -131,6 +134,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn kill(&self, name: &str, signal: Signal) -> Result<(), KillError> {
+        if self.lock().stuck.contains(name) {
+            let after = std::time::Duration::from_secs(30);
+            let request = "kill";
+            return Err(EngineError::Deadline { request, after }.into());
+        }
         if self.signal(name, signal) {
             Ok(())
         } else {

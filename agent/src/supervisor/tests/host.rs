@@ -68,3 +68,71 @@ async fn a_full_disk_refuses_with_figures_and_says_so_in_heartbeats() {
     assert!(load.disk_full && load.disk_free_bytes > 0);
     agent.stop().await;
 }
+
+fn load(seen: &crate::rig::Seen) -> Option<pb::HostLoad> {
+    seen.beats.last().and_then(|beat| beat.load)
+}
+
+fn sample(seen: &crate::rig::Seen, name: &str) -> Option<f64> {
+    let samples = &seen.beats.last()?.samples;
+    Some(samples.iter().find(|sample| sample.name == name)?.value)
+}
+
+#[tokio::test]
+async fn an_ill_engine_takes_no_tasks_until_it_is_well_again() {
+    let bench = Bench::new().await;
+    bench.engine.script("long", Behaviour::forever());
+    let agent = bench.agent();
+    let running = bench.offer(&["long"]).await;
+    bench.coordinator.started(running).await;
+
+    bench.engine.set_ill(true);
+    let degraded = |wanted: bool| {
+        move |seen: &crate::rig::Seen| {
+            let load = load(seen).filter(|load| load.docker_degraded == wanted);
+            load.filter(|load| load.engine_latency.is_some())
+        }
+    };
+    let load = bench.coordinator.until("illness", degraded(true)).await;
+    assert_eq!(load.running, 1, "what runs goes on");
+    let (id, another) = offer(IMAGE, &["true"]);
+    let refused = bench.refused(another, id).await;
+    assert_eq!(refused.reason, "docker_degraded");
+
+    bench.engine.set_ill(false);
+    bench.coordinator.until("health", degraded(false)).await;
+    let id = bench.offer(&["true"]).await;
+    let ended = bench.coordinator.ended(id).await;
+    assert_eq!(brief(&ended).0, pb::Outcome::Succeeded);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_wedged_container_is_told_of_and_holds_up_nothing_else() {
+    let bench = Bench::new().await;
+    bench.engine.script("long", Behaviour::forever());
+    let agent = bench.agent();
+    let id = bench.offer(&["long"]).await;
+    bench.coordinator.started(id).await;
+    let name = bench.container(id);
+    bench.engine.get_stuck(&name);
+    let wedged = |wanted: f64| {
+        move |seen: &crate::rig::Seen| {
+            let value = sample(seen, "muster_agent_attempts_wedged");
+            value.filter(|value| (value - wanted).abs() < 0.5)
+        }
+    };
+    let order = stop(id, pb::StopReason::Canceled);
+    bench.coordinator.order(order).await;
+    bench.coordinator.until("a wedge", wedged(1.0)).await;
+
+    let other = bench.offer(&["true"]).await;
+    let ended = bench.coordinator.ended(other).await;
+    assert_eq!(brief(&ended).0, pb::Outcome::Succeeded);
+
+    bench.engine.exit(&name, 137);
+    let ended = bench.coordinator.ended(id).await;
+    assert_eq!(brief(&ended).0, pb::Outcome::Canceled);
+    bench.coordinator.until("no wedge", wedged(0.0)).await;
+    agent.stop().await;
+}

@@ -107,6 +107,7 @@ pub(crate) struct LoadJson {
     running: u32,
     engine_latency_seconds: Option<f64>,
     disk_full: bool,
+    docker_degraded: bool,
 }
 
 impl From<v1::HostLoad> for LoadJson {
@@ -119,6 +120,7 @@ impl From<v1::HostLoad> for LoadJson {
             running,
             engine_latency,
             disk_full,
+            docker_degraded,
         } = load;
         Self {
             load1,
@@ -128,6 +130,7 @@ impl From<v1::HostLoad> for LoadJson {
             running,
             engine_latency_seconds: span::seconds(engine_latency),
             disk_full,
+            docker_degraded,
         }
     }
 }
