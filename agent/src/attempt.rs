@@ -41,8 +41,7 @@ mod supervise;
 mod trace;
 mod wedge;
 
-use container::container_name;
-pub(crate) use container::own_labels;
+pub(crate) use container::{container_name, own_labels};
 use wedge::Wedge;
 
 /// What all attempts of an agent share.
@@ -51,6 +50,8 @@ pub(crate) struct Shared<R> {
     pub config: Config,
     pub engine: EngineInfo,
     pub boot_id: String,
+    /// Known from the first welcome of a coordinator on.
+    pub cluster: std::sync::OnceLock<String>,
     pub images: Images<R>,
     pub disks: Disks,
     pub probe: Probe,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{RwLock, Semaphore, mpsc, watch};
@@ -26,6 +26,7 @@ mod engine_watch;
 mod host;
 mod images;
 mod journal;
+mod leftovers;
 mod metrics;
 mod metrics_file;
 mod offer;
@@ -50,6 +51,7 @@ use attempt::{ATTEMPTS, Shared};
 use disk::{Disks, Measure};
 use engine_watch::EngineWatch;
 use images::{Images, Shelf};
+use leftovers::Leftovers;
 use metrics::AgentMetrics;
 use outbox::Outbox;
 use output::Logs;
@@ -150,6 +152,7 @@ fn share<R: Runtime>(
         ),
         starts: Semaphore::new(usize::try_from(config.starts).unwrap_or(1)),
         boot_id: host::boot_id(),
+        cluster: OnceLock::new(),
         outbox: Outbox::default(),
         logs: Arc::new(Logs::default()),
         log_bounds: Bounds::HOST,
@@ -173,6 +176,7 @@ async fn serve<R: Runtime>(shared: Arc<Shared<R>>, term: SeenTerm, shutdown: Can
     });
     let (prober, stop) = (Arc::clone(&shared), shutdown.clone());
     tasks.spawn(async move { prober.probe.run(prober.runtime.clone(), stop).await });
+    tasks.spawn(Leftovers::new(Arc::clone(&shared)).run(shutdown.clone()));
     tasks.spawn(tend_images(Arc::clone(&shared), shutdown.clone()));
     let mut supervisor = Supervisor::new(Arc::clone(&shared), shutdown.clone());
     supervisor.take_up();

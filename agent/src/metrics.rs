@@ -49,6 +49,9 @@ pub(crate) struct AgentMetrics {
     pub preparing: Gauge,
     /// Attempts whose container the engine can't get hold of.
     pub wedged: Gauge,
+    /// Containers of ours that run and are in no journal.
+    pub orphans_running: Gauge,
+    pub orphans_removed: Counter,
     pub starts: Counter,
     pub start_seconds: Histogram,
     pub engine_latency: Gauge<f64, AtomicU64>,
@@ -72,6 +75,8 @@ impl AgentMetrics {
             running: Gauge::default(),
             preparing: Gauge::default(),
             wedged: Gauge::default(),
+            orphans_running: Gauge::default(),
+            orphans_removed: Counter::default(),
             starts: Counter::default(),
             start_seconds: seconds(),
             engine_latency: Gauge::default(),
@@ -97,6 +102,8 @@ impl AgentMetrics {
         r.register("attempts_running", "Attempts whose container runs", self.running.clone());
         r.register("attempts_preparing", "Attempts being pulled, created or started", self.preparing.clone());
         r.register("attempts_wedged", "Attempts whose container does not die or can't be inspected", self.wedged.clone());
+        r.register("orphans_running", "Containers of this agent that run and are in no journal", self.orphans_running.clone());
+        r.register("orphans_removed", "Containers of this agent that did not run, were in no journal and were removed", self.orphans_removed.clone());
         r.register("starts", "Containers started", self.starts.clone());
         r.register_with_unit("start", "From create to started", Unit::Seconds, self.start_seconds.clone());
         r.register("pulls", "Images pulled, by result", self.pulls.clone());

@@ -132,6 +132,8 @@ impl<R: Runtime> Session<R> {
             return Err(SessionError::NoWelcome);
         };
         self.note_term(welcome.term).await?;
+        // Only now: this coordinator's term is not behind. A cluster's id never changes.
+        let _ = self.shared.cluster.set(welcome.cluster.clone());
         self.shared.metrics.session_connects.inc();
         tracing::info!(
             cluster = welcome.cluster,

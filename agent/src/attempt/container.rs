@@ -16,7 +16,7 @@ const METRICS_FILE: &str = "/run/muster/metrics.prom";
 
 /// `mu-<the first 8 of the cluster>-JOB.INDEX-ATTEMPT`. The name is what makes a second container
 /// for the same attempt impossible.
-pub(super) fn container_name(cluster: &str, id: AttemptId) -> String {
+pub(crate) fn container_name(cluster: &str, id: AttemptId) -> String {
     format!("mu-{}-{id}", short(cluster))
 }
 

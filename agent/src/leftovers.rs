@@ -1,0 +1,117 @@
+//! Containers of ours that no journal knows: what is left when a data directory was lost.
+//!
+//! The rule: only containers with this cluster's and this agent's labels and the name that goes with
+//! them, only after a coordinator whose term is not behind said which cluster this is, only when no
+//! journal was there for the whole grace, and only ones that do not run. The engine is never asked to
+//! use force, so one that started meanwhile stays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::ids::AttemptId;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{Shared, container_name, own_labels};
+use crate::plan::Seen;
+use crate::runtime::{EngineError, Listed, Runtime};
+use crate::usage::AttemptGroup;
+
+const PERIOD: Duration = Duration::from_secs(60);
+/// A container is left alone for so long after it was first seen without a journal.
+const GRACE: Duration = Duration::from_secs(5 * 60);
+
+pub(crate) struct Leftovers<R> {
+    shared: Arc<Shared<R>>,
+    /// When each was first seen, by the container's name.
+    first_seen: BTreeMap<String, Instant>,
+}
+
+impl<R: Runtime> Leftovers<R> {
+    pub(crate) const fn new(shared: Arc<Shared<R>>) -> Self {
+        Self {
+            shared,
+            first_seen: BTreeMap::new(),
+        }
+    }
+
+    /// Looks until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut turns = tokio::time::interval(PERIOD);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let looking = async {
+            loop {
+                turns.tick().await;
+                if let Err(error) = self.look(Instant::now()).await {
+                    tracing::warn!(%error, "containers without a journal can't be looked for");
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = looking => {}
+        }
+    }
+
+    async fn look(&mut self, now: Instant) -> Result<(), EngineError> {
+        let Some(cluster) = self.shared.cluster.get().cloned() else {
+            return Ok(());
+        };
+        let mut labels = own_labels(&self.shared.config);
+        labels.insert("muster.cluster".to_owned(), cluster.clone());
+        let listed = self.shared.runtime.list(&labels).await?;
+        let orphans = listed.into_iter().filter_map(|container| {
+            let id = attempt_of(&container, &cluster)?;
+            (!self.shared.attempt_dir(id).exists()).then_some((container.name, id))
+        });
+        let orphans: BTreeMap<String, AttemptId> = orphans.collect();
+        self.first_seen.retain(|name, _| orphans.contains_key(name));
+        let mut running = 0;
+        for (name, id) in orphans {
+            let is_new = !self.first_seen.contains_key(&name);
+            let first = *self.first_seen.entry(name.clone()).or_insert(now);
+            let Some(found) = self.shared.runtime.inspect(&name).await? else {
+                continue;
+            };
+            if is_new {
+                tracing::warn!(container = name, seen = ?found.seen, exit_code = found.exit_code, "container without a journal");
+            }
+            match found.seen {
+                Seen::Exited | Seen::StartFailed | Seen::Created | Seen::Dead => {
+                    if now.duration_since(first) >= GRACE {
+                        self.remove(&name, id).await?;
+                    }
+                }
+                Seen::Running | Seen::Paused => running += 1,
+                Seen::Removing | Seen::Nothing => {}
+            }
+        }
+        self.shared.metrics.orphans_running.set(running);
+        Ok(())
+    }
+
+    async fn remove(&self, name: &str, id: AttemptId) -> Result<(), EngineError> {
+        if self.shared.attempt_dir(id).exists() {
+            return Ok(()); // it was offered meanwhile
+        }
+        self.shared.runtime.remove(name).await?;
+        tracing::info!(container = name, "container without a journal removed");
+        self.shared.metrics.orphans_removed.inc();
+        if self.shared.engine.cgroup_parents {
+            AttemptGroup::new(&id.to_string()).remove();
+        }
+        Ok(())
+    }
+}
+
+/// Which attempt a container is of, if its labels and its name say the same.
+fn attempt_of(container: &Listed, cluster: &str) -> Option<AttemptId> {
+    let label = |name: &str| container.labels.get(name);
+    let (task, number) = (label("muster.task")?, label("muster.attempt")?);
+    let id = format!("{task}-{number}").parse().ok()?;
+    (container.name == container_name(cluster, id)).then_some(id)
+}
+
+#[cfg(test)]
+mod tests;

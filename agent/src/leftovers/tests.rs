@@ -1,0 +1,124 @@
+use super::*;
+use crate::rig::{self, Coordinator};
+use crate::runtime::NewContainer;
+use crate::runtime::fake::{Behaviour, FakeRuntime};
+
+const CLUSTER: &str = "0123456789abcdef";
+const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+
+struct Bench {
+    engine: FakeRuntime,
+    leftovers: Leftovers<FakeRuntime>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let engine = FakeRuntime::new();
+        engine.hold(&format!("r.example/x@{DIGEST}"));
+        engine.script("long", Behaviour::forever());
+        let dir = tempfile::tempdir().unwrap();
+        let config = Coordinator::start(1).await.config(dir.path());
+        let info = engine.engine().await.unwrap();
+        let metrics = Arc::new(crate::metrics::AgentMetrics::new());
+        let shared = Arc::new(crate::share(engine.clone(), config, info, metrics));
+        Self {
+            engine,
+            leftovers: Leftovers::new(shared),
+            _dir: dir,
+        }
+    }
+
+    /// A container with the labels of a new attempt, changed; running or created.
+    async fn container(
+        &self,
+        cluster: &str,
+        runs: bool,
+        change: impl Fn(&mut NewContainer),
+    ) -> String {
+        let (id, _) = rig::offer("", &[]);
+        let mut labels = own_labels(&self.leftovers.shared.config);
+        labels.insert("muster.cluster".into(), cluster.into());
+        labels.insert("muster.task".into(), id.task.to_string());
+        labels.insert("muster.attempt".into(), id.number.to_string());
+        let mut new = NewContainer {
+            name: container_name(cluster, id),
+            image: DIGEST.into(),
+            entrypoint: None,
+            command: vec!["long".into()],
+            env: Vec::new(),
+            labels,
+            workdir: None,
+            user: String::new(),
+            cpu_millis: 1,
+            memory_bytes: 1,
+            pids: 1,
+            gpus: 0,
+            network: None,
+            writable_root: false,
+            run_dir: "/".into(),
+            cgroup_parent: None,
+        };
+        change(&mut new);
+        self.engine.create(&new).await.unwrap();
+        if runs {
+            self.engine.start(&new.name).await.unwrap();
+        }
+        new.name
+    }
+
+    fn left(&self, names: &[&String]) -> bool {
+        let mut wanted: Vec<_> = names.iter().map(|name| (*name).clone()).collect();
+        wanted.sort();
+        self.engine.names() == wanted
+    }
+}
+
+#[tokio::test]
+async fn only_our_own_that_do_not_run_go_and_only_after_the_grace() {
+    let mut bench = Bench::new().await;
+    let created = bench.container(CLUSTER, false, |_| {}).await;
+    let exited = bench.container(CLUSTER, true, |_| {}).await;
+    assert!(bench.engine.exit(&exited, 3));
+    let running = bench.container(CLUSTER, true, |_| {}).await;
+    let bare = |new: &mut NewContainer| {
+        new.labels.clear();
+        new.name = "somebodys".into();
+    };
+    let bare = bench.container(CLUSTER, false, bare).await;
+    let other_agent = |new: &mut NewContainer| {
+        new.labels.insert("muster.agent".into(), "other".into());
+    };
+    let other_agent = bench.container(CLUSTER, false, other_agent).await;
+    let other_cluster = bench.container("fedcba9876543210", false, |_| {}).await;
+    let renamed = |new: &mut NewContainer| new.name.push('x');
+    let renamed = bench.container(CLUSTER, false, renamed).await;
+    let journaled = bench.container(CLUSTER, false, |_| {}).await;
+    let id: AttemptId = journaled["mu-01234567-".len()..].parse().unwrap();
+    std::fs::create_dir_all(bench.leftovers.shared.attempt_dir(id)).unwrap();
+
+    let begin = Instant::now();
+    // No coordinator has said yet which cluster this is.
+    bench.leftovers.look(begin).await.unwrap();
+    bench.leftovers.look(begin + 2 * GRACE).await.unwrap();
+    assert_eq!(bench.engine.names().len(), 8);
+
+    bench.leftovers.shared.cluster.set(CLUSTER.into()).unwrap();
+    bench.leftovers.look(begin).await.unwrap();
+    let metrics = Arc::clone(&bench.leftovers.shared.metrics);
+    assert_eq!(metrics.orphans_running.get(), 1);
+    let almost = begin + GRACE - Duration::from_secs(1);
+    bench.leftovers.look(almost).await.unwrap();
+    assert_eq!(bench.engine.names().len(), 8);
+    bench.leftovers.look(begin + GRACE).await.unwrap();
+    let kept = [
+        &running,
+        &bare,
+        &other_agent,
+        &other_cluster,
+        &renamed,
+        &journaled,
+    ];
+    assert!(bench.left(&kept), "{created}: {:?}", bench.engine.names());
+    assert_eq!(metrics.orphans_removed.get(), 2);
+}
