@@ -203,6 +203,11 @@ mod tests {
         assert_eq!(value("muster_agent_pulls_total"), Some(1.0));
         assert_eq!(value("muster_agent_pull_seconds_count"), Some(1.0));
         assert_eq!(value("muster_agent_log_unsent_bytes"), Some(0.0));
-        assert_eq!(value("muster_agent_refusing"), Some(1.0));
+        let refusing = |reason: &str| {
+            let of = |s: &&pb::Sample| s.labels.values().any(|label| label == reason);
+            let all = samples.iter().filter(of);
+            all.map(|sample| sample.value).sum::<f64>()
+        };
+        assert!(refusing(DISK_FULL) > 0.5 && refusing(DOCKER_DEGRADED) < 0.5);
     }
 }
