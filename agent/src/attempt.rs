@@ -41,7 +41,7 @@ mod supervise;
 mod trace;
 mod wedge;
 
-pub(crate) use container::{container_name, own_labels};
+pub(crate) use container::{container_name, network_name, own_labels};
 use wedge::Wedge;
 
 /// What all attempts of an agent share.

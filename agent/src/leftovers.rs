@@ -4,16 +4,18 @@
 //! them, only after a coordinator whose term is not behind said which cluster this is, only when no
 //! journal was there for the whole grace, and only ones that do not run. The engine is never asked to
 //! use force, so one that started meanwhile stays.
+//!
+//! Networks go when the agent has had no attempt at all for an hour; the engine keeps used ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::ids::AttemptId;
+use muster_core::ids::{AttemptId, TeamName};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{Shared, container_name, own_labels};
+use crate::attempt::{ATTEMPTS, Shared, container_name, network_name, own_labels};
 use crate::plan::Seen;
 use crate::runtime::{EngineError, Listed, Runtime};
 use crate::usage::AttemptGroup;
@@ -22,10 +24,15 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// A container is left alone for so long after it was first seen without a journal.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
+/// Networks are left alone until there has been no attempt for so long.
+const UNUSED: Duration = Duration::from_secs(3600);
+
 pub(crate) struct Leftovers<R> {
     shared: Arc<Shared<R>>,
     /// When each was first seen, by the container's name.
     first_seen: BTreeMap<String, Instant>,
+    /// Since when there has been no attempt.
+    idle_since: Option<Instant>,
 }
 
 impl<R: Runtime> Leftovers<R> {
@@ -33,6 +40,7 @@ impl<R: Runtime> Leftovers<R> {
         Self {
             shared,
             first_seen: BTreeMap::new(),
+            idle_since: None,
         }
     }
 
@@ -58,6 +66,7 @@ impl<R: Runtime> Leftovers<R> {
         let Some(cluster) = self.shared.cluster.get().cloned() else {
             return Ok(());
         };
+        self.look_at_networks(&cluster, now).await?;
         let mut labels = own_labels(&self.shared.config);
         labels.insert("muster.cluster".to_owned(), cluster.clone());
         let listed = self.shared.runtime.list(&labels).await?;
@@ -89,6 +98,44 @@ impl<R: Runtime> Leftovers<R> {
         }
         self.shared.metrics.orphans_running.set(running);
         Ok(())
+    }
+
+    async fn look_at_networks(&mut self, cluster: &str, now: Instant) -> Result<(), EngineError> {
+        if !self.is_idle() {
+            self.idle_since = None;
+            return Ok(());
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if now.duration_since(since) < UNUSED {
+            return Ok(());
+        }
+        // An attempt has its directory before it asks for its network, and waits for this lock then.
+        let mut known = self.shared.networks.write().await;
+        if !self.is_idle() {
+            return Ok(());
+        }
+        let labels = BTreeMap::from([("muster.cluster".to_owned(), cluster.to_owned())]);
+        for network in self.shared.runtime.list_networks(&labels).await? {
+            let team = network.labels.get("muster.team");
+            let Some(team) = team.and_then(|team| TeamName::parse(team).ok()) else {
+                continue;
+            };
+            if network.name != network_name(cluster, &self.shared.config.name, &team) {
+                continue;
+            }
+            known.remove(&network.name);
+            match self.shared.runtime.remove_network(&network.name).await {
+                Ok(()) => tracing::info!(network = network.name, "unused network removed"),
+                Err(error) => tracing::debug!(%error, "network not removed"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no attempt is on this host. A directory that can't be read may hold some.
+    fn is_idle(&self) -> bool {
+        let dir = self.shared.config.data_dir.join(ATTEMPTS);
+        std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
     }
 
     async fn remove(&self, name: &str, id: AttemptId) -> Result<(), EngineError> {

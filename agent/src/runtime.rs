@@ -97,6 +97,15 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         labels: &BTreeMap<String, String>,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// The names and labels of all networks with these labels.
+    fn list_networks(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Result<Vec<Listed>, EngineError>> + Send;
+
+    /// Removes a network. One that a running container uses is refused; one that is not there is removed.
+    fn remove_network(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// What happens in the engine, from `since` on as far as it remembers. A hint: it forgets.
     fn events(
         &self,

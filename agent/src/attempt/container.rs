@@ -22,7 +22,7 @@ pub(crate) fn container_name(cluster: &str, id: AttemptId) -> String {
 
 /// The team's own bridge. It is this agent's too: the engine does not keep names of networks unique,
 /// so two agents on one engine that shared a name could make it ambiguous.
-pub(super) fn network_name(cluster: &str, agent: &AgentId, team: &TeamName) -> String {
+pub(crate) fn network_name(cluster: &str, agent: &AgentId, team: &TeamName) -> String {
     format!("muster-{}-{agent}-{team}", short(cluster))
 }
 

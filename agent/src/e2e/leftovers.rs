@@ -41,3 +41,34 @@ async fn an_image_is_removed_only_when_no_container_is_left_of_it() {
     let info = engine.engine().await.unwrap();
     assert!(crate::host::disk(&info.root.unwrap()).is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_is_found_by_its_label_and_kept_while_it_is_used() {
+    let Some((engine, image)) = engine().await else {
+        return;
+    };
+    let name = format!("muster-test-{}", uuid::Uuid::now_v7().simple());
+    let labels = std::collections::BTreeMap::from([("muster.cluster".to_owned(), name.clone())]);
+    engine.ensure_network(&name, &labels).await.unwrap();
+    let found = engine.list_networks(&labels).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0].name, &found[0].labels), (&name, &labels));
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--network",
+        &name,
+        &image,
+        "sleep",
+        "60",
+    ]);
+    let used = engine.remove_network(&name).await;
+    docker(&["rm", "-f", &name]);
+    assert!(used.is_err());
+    for _ in 0..2 {
+        engine.remove_network(&name).await.unwrap();
+    }
+    assert_eq!(engine.list_networks(&labels).await.unwrap(), []);
+}

@@ -122,3 +122,52 @@ async fn only_our_own_that_do_not_run_go_and_only_after_the_grace() {
     assert!(bench.left(&kept), "{created}: {:?}", bench.engine.names());
     assert_eq!(metrics.orphans_removed.get(), 2);
 }
+
+#[tokio::test]
+async fn networks_of_ours_go_after_an_hour_without_attempts() {
+    let mut bench = Bench::new().await;
+    let shared = Arc::clone(&bench.leftovers.shared);
+    shared.cluster.set(CLUSTER.into()).unwrap();
+    let attempts = shared.config.data_dir.join(ATTEMPTS);
+    std::fs::create_dir_all(&attempts).unwrap();
+    let team = TeamName::parse("etl").unwrap();
+    let ours = network_name(CLUSTER, &shared.config.name, &team);
+    let labels = |cluster: &str| {
+        let labels = [("muster.cluster", cluster), ("muster.team", "etl")];
+        BTreeMap::from(labels.map(|(name, value)| (name.to_owned(), value.to_owned())))
+    };
+    bench
+        .engine
+        .ensure_network(&ours, &labels(CLUSTER))
+        .await
+        .unwrap();
+    for (name, labels) in [
+        ("somebodys", BTreeMap::new()),
+        ("muster-01234567-other-etl", labels(CLUSTER)),
+        ("muster-fedcba98-other-etl", labels("fedcba9876543210")),
+    ] {
+        bench.engine.ensure_network(name, &labels).await.unwrap();
+    }
+    let count = async |engine: &FakeRuntime| {
+        let all = engine.list_networks(&BTreeMap::new()).await.unwrap();
+        all.len()
+    };
+    let busy = attempts.join("one");
+    std::fs::create_dir(&busy).unwrap();
+    let begin = Instant::now();
+    bench.leftovers.look(begin).await.unwrap();
+    std::fs::remove_dir(&busy).unwrap();
+    let idle = begin + 2 * UNUSED;
+    bench.leftovers.look(idle).await.unwrap();
+    assert_eq!(count(&bench.engine).await, 4);
+
+    let user = |new: &mut NewContainer| new.network = Some(ours.clone());
+    let user = bench.container(CLUSTER, true, user).await;
+    bench.leftovers.look(idle + UNUSED).await.unwrap();
+    assert_eq!(count(&bench.engine).await, 4, "it is in use");
+    bench.engine.remove_from_outside(&user);
+    bench.leftovers.look(idle + UNUSED).await.unwrap();
+    assert_eq!(count(&bench.engine).await, 3);
+    let left = bench.engine.list_networks(&BTreeMap::new()).await.unwrap();
+    assert!(left.iter().all(|network| network.name != ours));
+}

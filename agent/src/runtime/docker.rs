@@ -12,9 +12,9 @@ use bollard::models::{NetworkCreateRequest, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    ListImagesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
-    WaitContainerOptionsBuilder,
+    ListImagesOptions, ListNetworksOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions,
+    StatsOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use muster_core::time::Timestamp;
@@ -320,6 +320,29 @@ impl Runtime for DockerRuntime {
             Ok(_) | Err(EngineError::Refused { status: 409, .. }) => Ok(()),
             Err(other) => Err(other),
         }
+    }
+
+    async fn list_networks(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<Listed>, EngineError> {
+        let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
+        let filters = HashMap::from([("label".to_owned(), labels.collect::<Vec<_>>())]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters);
+        let request = self.docker.list_networks(Some(options.build()));
+        let found = within("list networks", SLOW, request).await?;
+        let listed = found.into_iter().filter_map(|network| {
+            Some(Listed {
+                name: network.name?,
+                labels: network.labels?.into_iter().collect(),
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        let request = self.docker.remove_network(name);
+        or_absent(within("remove network", SLOW, request).await).map(|_| ())
     }
 
     fn events(

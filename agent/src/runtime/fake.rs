@@ -104,6 +104,8 @@ struct Inner {
     /// Starts per container name: more than one is a broken promise.
     starts: BTreeMap<String, u32>,
     pulls: u32,
+    /// With their labels.
+    networks: BTreeMap<String, BTreeMap<String, String>>,
     /// It answers no ping.
     ill: bool,
     /// Containers that can't be signalled.
@@ -139,6 +141,7 @@ impl FakeRuntime {
             start_faults: VecDeque::new(),
             starts: BTreeMap::new(),
             pulls: 0,
+            networks: BTreeMap::new(),
             ill: false,
             stuck: BTreeSet::new(),
         };

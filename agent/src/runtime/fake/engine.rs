@@ -272,9 +272,41 @@ impl Runtime for FakeRuntime {
 
     async fn ensure_network(
         &self,
-        _name: &str,
-        _labels: &BTreeMap<String, String>,
+        name: &str,
+        labels: &BTreeMap<String, String>,
     ) -> Result<(), EngineError> {
+        let networks = &mut self.lock().networks;
+        networks
+            .entry(name.to_owned())
+            .or_insert_with(|| labels.clone());
+        Ok(())
+    }
+
+    async fn list_networks(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<Listed>, EngineError> {
+        let inner = self.lock();
+        let all = inner.networks.iter().map(|(name, labels)| Listed {
+            name: name.clone(),
+            labels: labels.clone(),
+        });
+        let has = |found: &Listed| labels.iter().all(|(k, v)| found.labels.get(k) == Some(v));
+        Ok(all.filter(has).collect())
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        let uses = |found: &FakeContainer| {
+            found.state.seen == Seen::Running && found.new.network.as_deref() == Some(name)
+        };
+        if inner.containers.values().any(uses) {
+            return Err(EngineError::Refused {
+                status: 403,
+                message: "it has active endpoints".to_owned(),
+            });
+        }
+        inner.networks.remove(name);
         Ok(())
     }
 
