@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use agent::AgentArgs;
 use channel::{ChannelArgs, RollbackArgs, RolloutArgs};
 use daemon::{CoordinatorArgs, UpArgs};
-use job::{CancelArgs, JobArgs, ListArgs, LogsArgs, TaskArgs, WaitArgs, WhyArgs};
+use job::{CancelArgs, JobArgs, ListArgs, LogsArgs, QuarantineArgs, TaskArgs, WaitArgs, WhyArgs};
 use run::RunArgs;
 
 /// Runs containerized batch tasks on a fleet.
@@ -113,6 +113,8 @@ pub(crate) enum Command {
     Job(Box<JobArgs>),
     /// Tasks: list, get, logs, cancel
     Task(TaskArgs),
+    /// Tasks that wait for a person because too many of their attempts died
+    Quarantine(QuarantineArgs),
     /// Agents: list, get, cordon, uncordon, drain; without a verb, the daemon of a worker host
     Agent(AgentArgs),
     /// Channels: list, get, set, refresh

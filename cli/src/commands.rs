@@ -8,6 +8,7 @@ mod config;
 mod job;
 mod list;
 mod logs;
+mod quarantine;
 mod run;
 mod version;
 mod wait;
@@ -120,6 +121,7 @@ async fn client_command(context: &mut Context, command: Command) -> Result<Exit,
         Command::Cancel(flags) => cancel::run(context, &flags).await,
         Command::Logs(flags) => logs::run(context, flags).await,
         Command::Why(flags) => why::run(context, &flags.id).await,
+        Command::Quarantine(flags) => quarantine::run(context, flags.verb).await,
         Command::Task(flags) => task_verb(context, flags.verb).await,
         Command::Agent(AgentArgs {
             verb: Some(verb), ..

@@ -238,6 +238,27 @@ impl JobService for Mock {
     ) -> Result<Response<v1::Explanation>, Status> {
         Ok(Response::new(v1::Explanation::default()))
     }
+
+    async fn list_quarantined(
+        &self,
+        _: Request<v1::ListQuarantinedRequest>,
+    ) -> Result<Response<v1::ListQuarantinedResponse>, Status> {
+        Ok(Response::new(v1::ListQuarantinedResponse::default()))
+    }
+
+    async fn requeue(
+        &self,
+        _: Request<v1::RequeueRequest>,
+    ) -> Result<Response<v1::RequeueResponse>, Status> {
+        Ok(Response::new(v1::RequeueResponse { tasks: 1 }))
+    }
+
+    async fn drop(
+        &self,
+        _: Request<v1::DropRequest>,
+    ) -> Result<Response<v1::DropResponse>, Status> {
+        Ok(Response::new(v1::DropResponse {}))
+    }
 }
 
 /// A job with one task unless `array` says otherwise.

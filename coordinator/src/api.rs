@@ -131,6 +131,7 @@ fn refused(refusal: &Refusal) -> Status {
         Refusal::KeyInUse { .. } => Code::AlreadyExists,
         Refusal::NoSuchAgent { .. } | Refusal::NoSuchChannel { .. } => Code::NotFound,
         Refusal::JobEnded { .. }
+        | Refusal::NotQuarantined { .. }
         | Refusal::NoPreviousRelease { .. }
         | Refusal::AlreadyThere { .. } => Code::FailedPrecondition,
     };

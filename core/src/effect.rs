@@ -122,6 +122,10 @@ pub enum Answer {
     CancelRequested {
         tasks: u32,
     },
+    /// How many tasks left the quarantine.
+    Released {
+        tasks: u32,
+    },
     Agent(Box<Agent>),
     Channel(Box<Channel>),
     Refused(Refusal),
@@ -143,6 +147,8 @@ pub enum Refusal {
     KeyInUse { key: String, existing: JobId },
     #[error("job {job} has ended")]
     JobEnded { job: JobId },
+    #[error("task {task} is not in quarantine")]
+    NotQuarantined { task: TaskId },
     #[error("no agent {agent}")]
     NoSuchAgent { agent: AgentId },
     #[error("no channel {}", channel.name)]
@@ -173,6 +179,9 @@ pub enum Notice {
     TaskRetried {
         task: TaskId,
         after: AttemptNo,
+    },
+    TaskQuarantined {
+        task: TaskId,
     },
     JobEnded {
         job: JobId,

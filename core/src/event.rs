@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::{Agent, HeldImage, Hello};
 use crate::channel::{Cause, Channel, ChannelId};
-use crate::ids::{AgentId, AttemptId, JobId, SessionNo, Ticket};
+use crate::ids::{AgentId, AttemptId, JobId, SessionNo, TaskId, TeamName, Ticket};
 use crate::image::{Digest, Repository, Tag};
 use crate::job::{Job, JobProgress};
 use crate::outcome::{End, Usage};
@@ -81,6 +81,17 @@ pub enum Event {
         channel: ChannelId,
         to: RollbackTo,
         reason: String,
+    },
+    /// Somebody lets tasks out of quarantine: one, or all of the team.
+    Requeued {
+        ticket: Ticket,
+        team: TeamName,
+        task: Option<TaskId>,
+    },
+    /// Somebody gives a task up that is in quarantine.
+    Dropped {
+        ticket: Ticket,
+        task: TaskId,
     },
     /// The moment that `Fleet::next_deadline` named has come.
     Tick,

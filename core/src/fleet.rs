@@ -21,6 +21,7 @@ mod on_agent_gone;
 mod on_agent_hello;
 mod on_cancel;
 mod on_channel;
+mod on_quarantine;
 mod on_report;
 mod on_restored;
 mod on_submit;
@@ -176,6 +177,10 @@ impl Fleet {
             } => {
                 self.on_rolled_back(now, ticket, &channel, to, reason, out);
             }
+            Event::Requeued { ticket, team, task } => {
+                self.on_requeued(now, ticket, &team, task, out);
+            }
+            Event::Dropped { ticket, task } => self.on_dropped(now, ticket, task, out),
             Event::Tick => self.on_tick(now, out),
         }
     }

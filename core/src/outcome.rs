@@ -117,12 +117,14 @@ pub enum EndReason {
     NoSuchEntrypoint,
     PullFailed,
     NoSuchImage,
+    /// Somebody gave the task up that was in quarantine.
+    Dropped,
     /// A word that a newer version uses.
     Other,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Exited,
         Self::Signaled,
         Self::ChildOom,
@@ -144,6 +146,7 @@ impl EndReason {
         Self::NoSuchEntrypoint,
         Self::PullFailed,
         Self::NoSuchImage,
+        Self::Dropped,
         Self::Other,
     ];
 
@@ -171,6 +174,7 @@ impl EndReason {
             Self::NoSuchEntrypoint => "no_such_entrypoint",
             Self::PullFailed => "pull_failed",
             Self::NoSuchImage => "no_such_image",
+            Self::Dropped => "dropped",
             Self::Other => "other",
         }
     }
@@ -207,6 +211,7 @@ impl EndReason {
             | Self::EngineLost
             | Self::ContainerGone
             | Self::AgentLost
+            | Self::Dropped
             | Self::Other => false,
         }
     }

@@ -11,7 +11,12 @@ pub struct Spent {
     pub user: u32,
     pub infra: u32,
     pub free: u32,
+    /// Attempts that were running when something that is not the task's ended them.
+    pub deaths: u32,
 }
+
+/// After so many deaths a task is suspected of killing what it runs on, and waits for a person.
+pub const POISON_DEATHS: u32 = 3;
 
 /// Who pays for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +54,29 @@ pub enum Decision {
         budget: Budget,
         delay: Millis,
     },
+    /// It would be tried again, but too many attempts died: a person decides.
+    Quarantine,
 }
 
-/// Decides what follows the end of an attempt of `task`.
+/// Whether the end says that the attempt was running when its host, engine or agent went away.
+#[must_use]
+pub const fn is_death(end: &End) -> bool {
+    matches!(end.outcome, Outcome::Lost | Outcome::InfraError)
+        && matches!(
+            end.reason,
+            EndReason::EngineLost
+                | EndReason::Interrupted
+                | EndReason::HostRebooted
+                | EndReason::AgentLost
+                | EndReason::ContainerGone
+                | EndReason::KilledExternally
+        )
+}
+
+/// Decides what follows the end of an attempt of `task`; `spent` counts this end's death already.
+///
+/// A death that uses up the infra budget or leaves some of it quarantines the task if it is the
+/// last that is borne. So a budget of 1 or 0 is spent before that, and the task ends.
 #[must_use]
 pub fn decide(
     task: TaskId,
@@ -75,6 +100,9 @@ pub fn decide(
     };
     if unknown && delivery == Delivery::AtMostOnce {
         return Decision::Final;
+    }
+    if is_death(end) && spent.deaths >= POISON_DEATHS {
+        return Decision::Quarantine;
     }
     let (used, allowed) = match budget {
         Budget::User => (spent.user, policy.user),

@@ -21,6 +21,8 @@ pub enum TaskState {
     Pending {
         not_before: Timestamp,
         budget: Budget,
+        /// Too many of its attempts died: only a person lets it go on, whatever the time.
+        quarantined: bool,
         previous: Previous,
     },
     /// An attempt holds it.
@@ -124,6 +126,18 @@ impl Phase {
 }
 
 impl Task {
+    /// Whether it waits for a person.
+    #[must_use]
+    pub const fn is_quarantined(&self) -> bool {
+        matches!(
+            self.state,
+            TaskState::Pending {
+                quarantined: true,
+                ..
+            }
+        )
+    }
+
     /// The place of the attempt `by`, if it holds the task.
     ///
     /// # Errors
@@ -158,6 +172,7 @@ pub enum RowState {
     Pending {
         not_before: Timestamp,
         budget: Budget,
+        quarantined: bool,
     },
     Assigned,
     Preparing,

@@ -109,3 +109,37 @@ async fn why_names_what_keeps_a_task_waiting() {
     );
     assert_eq!(explained.attempts, []);
 }
+
+#[tokio::test]
+async fn only_what_is_quarantined_can_be_requeued_or_dropped() {
+    let cluster = Cluster::start().await;
+    let job = cluster.submit(spec(&reference(), "load"), 2).await.id;
+    let mut jobs = cluster.jobs();
+    let requeue = |job: &str, index| pb::RequeueRequest {
+        job: job.to_owned(),
+        index,
+        ..Default::default()
+    };
+    let drop = |index| pb::DropRequest {
+        job: job.clone(),
+        index,
+        ..Default::default()
+    };
+
+    let listed = jobs.list_quarantined(pb::ListQuarantinedRequest::default());
+    let listed = listed.await.unwrap().into_inner();
+    assert_eq!((listed.tasks, listed.total), (vec![], 0));
+    let all = jobs.requeue(requeue("", 0)).await.unwrap().into_inner();
+    assert_eq!(all.tasks, 0);
+    let status = jobs.requeue(requeue(&job, 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    let status = jobs.drop(drop(1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    let status = jobs.drop(drop(2)).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    let bad = pb::ListQuarantinedRequest {
+        team: "No Team".into(),
+    };
+    let status = jobs.list_quarantined(bad).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+}

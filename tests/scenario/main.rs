@@ -81,6 +81,7 @@ scenarios! {
     concurrency_keys,
     drain_with_a_deadline,
     image_pushed_in_the_middle,
+    poison_in_quarantine,
     retry_budgets,
     rollback_of_a_channel,
 }

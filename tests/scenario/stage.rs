@@ -16,13 +16,15 @@ use muster_core::job::{Job, JobProgress};
 use muster_core::outcome::{End, Usage};
 use muster_core::ranges::Ranges;
 use muster_core::spec::{ImageSource, Pin};
-use muster_core::task::{Phase, RowState, TaskRow, TaskState};
+use muster_core::task::{Phase, TaskRow, TaskState};
 use muster_core::time::{Millis, Timestamp};
 use muster_tests::sample;
 
 use crate::command::{Command, span, target};
 use crate::show;
 use crate::words::{digest, digest_name, end_of, spec};
+
+mod why;
 
 pub(crate) struct Stage {
     fleet: Fleet,
@@ -84,6 +86,7 @@ impl Stage {
             "hello" => self.hello(command),
             "image" => self.image(command),
             "job" => self.job(command),
+            "drop" | "requeue" => self.quarantine(command),
             "rollback" => self.rollback(command),
             "settle" => self.settle(),
             "tick" => self.tick(command),
@@ -131,6 +134,7 @@ impl Stage {
             },
             Effect::Answer { answer, .. } => match answer {
                 Answer::Refused(refusal) => Some(format!("refused: {refusal}")),
+                Answer::Released { tasks } => Some(format!("{tasks} tasks left the quarantine")),
                 Answer::CancelRequested { tasks } => Some(format!("{tasks} tasks had not ended")),
                 Answer::Submitted(_) | Answer::Agent(_) | Answer::Channel(_) => None,
             },
@@ -391,6 +395,28 @@ impl Stage {
         self.handle(event)
     }
 
+    /// `requeue JOB.INDEX`, `requeue all` or `drop JOB.INDEX`.
+    fn quarantine(&mut self, command: &Command<'_>) -> Vec<String> {
+        let ticket = self.ticket();
+        let task = (command.word(0) != "all").then(|| {
+            let (job, index, _) = target(command.word(0));
+            let index = index.expect("JOB.INDEX").parse().expect("one index");
+            let job = self.jobs[job].id;
+            TaskId { job, index }
+        });
+        self.handle(match (command.verb, task) {
+            ("drop", task) => Event::Dropped {
+                ticket,
+                task: task.expect("one task is dropped at a time"),
+            },
+            (_, task) => Event::Requeued {
+                ticket,
+                team: sample::team(),
+                task,
+            },
+        })
+    }
+
     fn tick(&mut self, command: &Command<'_>) -> Vec<String> {
         let until = self.now + Millis(span(command.word(0)));
         let mut shown = Vec::new();
@@ -444,52 +470,5 @@ impl Stage {
     fn is_online(&self, id: &AgentId) -> bool {
         let agent = self.fleet.agents().find(|agent| agent.id == *id);
         agent.is_some_and(|agent| matches!(agent.link, Link::Online { .. }))
-    }
-
-    fn why(&self, command: &Command<'_>) -> Vec<String> {
-        let (job, index, _) = target(command.word(0));
-        let index = index.expect("JOB.INDEX").parse().expect("one index");
-        let task = TaskId {
-            job: self.jobs[job].id,
-            index,
-        };
-        let attempts = self.attempts.iter().filter(|(id, _)| id.task == task);
-        let mut lines: Vec<String> = attempts
-            .map(|(id, attempt)| {
-                let because = match attempt.because {
-                    Because::First => "the first".to_owned(),
-                    Because::UserRetry { number, allowed } => {
-                        format!("user retry {number} of {allowed}")
-                    }
-                    Because::InfraRetry { number, allowed } => {
-                        format!("infra retry {number} of {allowed}")
-                    }
-                    Because::FreeRetry => "a free retry".to_owned(),
-                };
-                let end = attempt
-                    .end
-                    .as_ref()
-                    .map_or_else(|| "lives".to_owned(), ToString::to_string);
-                let late = attempt
-                    .late
-                    .as_ref()
-                    .map(|late| format!("; came late: {late}"));
-                let (agent, image) = (&attempt.agent, digest_name(attempt.image));
-                format!(
-                    "#{} {because}, on {agent} with {image}: {end}{}",
-                    id.number,
-                    late.unwrap_or_default()
-                )
-            })
-            .collect();
-        if let Some(TaskRow {
-            state: RowState::Pending { not_before, .. },
-            ..
-        }) = self.tasks.get(&task)
-            && *not_before > self.now
-        {
-            lines.push(format!("the next one in {}", not_before.since(self.now)));
-        }
-        lines
     }
 }

@@ -164,5 +164,14 @@ impl World {
                 self.tell(self.now + Millis::from_secs(60 * minutes), event);
             }
         }
+        // What was quarantined before, and what the last silences put there.
+        for minutes in [10, 60, 120, 240] {
+            let event = Event::Requeued {
+                ticket: self.client.ticket(),
+                team: sample::team(),
+                task: None,
+            };
+            self.tell(self.now + Millis::from_secs(60 * minutes), event);
+        }
     }
 }

@@ -222,7 +222,10 @@ impl World {
                     self.store.note_cancel(&Canceled { job, tasks });
                 }
             }
-            Answer::Agent(_) | Answer::Channel(_) | Answer::Refused(_) => {}
+            Answer::Released { .. }
+            | Answer::Agent(_)
+            | Answer::Channel(_)
+            | Answer::Refused(_) => {}
         }
     }
 

@@ -48,6 +48,32 @@ pub(crate) enum TaskVerb {
     Cancel(CancelArgs),
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct QuarantineArgs {
+    #[command(subcommand)]
+    pub(crate) verb: QuarantineVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineVerb {
+    /// The tasks, with how their attempts ended
+    List,
+    /// Give tasks another attempt, with their deaths and infra retries counted from zero
+    Requeue {
+        /// JOB.INDEX
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        task: Option<Target>,
+        /// All of the team's
+        #[arg(long)]
+        all: bool,
+    },
+    /// End a task as infra_error
+    Drop {
+        /// JOB.INDEX
+        task: Target,
+    },
+}
+
 /// Without JOB: jobs that have not ended. With JOB: its tasks.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {

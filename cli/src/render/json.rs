@@ -4,14 +4,16 @@
 //! unit in the name. What is absent is `null`. Every message is taken apart completely, so that a new
 //! field of the wire has to be given its place here.
 
+mod explain;
 mod fleet;
 mod job;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+pub(crate) use explain::ExplanationJson;
 pub(crate) use fleet::{AgentJson, ChannelJson, ClientJson, ReleaseJson, ServerJson, VersionJson};
-pub(crate) use job::{AttemptJson, ExplanationJson, JobJson, SpecJson, SubmittedJson, TaskJson};
+pub(crate) use job::{AttemptJson, JobJson, SpecJson, SubmittedJson, TaskJson};
 
 pub(crate) fn text<T: Serialize>(thing: &T) -> String {
     serde_json::to_string(thing).expect("our own shapes are always valid JSON")

@@ -102,10 +102,10 @@ impl<S: Store> Agents<S> {
         match self.0.driver.ask(event).await.map_err(stopping)? {
             Answer::Agent(agent) => Ok(Response::new(self.show(&agent))),
             Answer::Refused(refusal) => Err(refused(&refusal)),
-            other
-            @ (Answer::Submitted(_) | Answer::CancelRequested { .. } | Answer::Channel(_)) => {
-                Err(mismatched(&other))
-            }
+            other @ (Answer::Submitted(_)
+            | Answer::CancelRequested { .. }
+            | Answer::Released { .. }
+            | Answer::Channel(_)) => Err(mismatched(&other)),
         }
     }
 }

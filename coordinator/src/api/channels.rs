@@ -227,9 +227,10 @@ impl<S: Store> Channels<S> {
         match self.0.driver.ask(event).await.map_err(stopping)? {
             Answer::Channel(channel) => self.current(channel.id).await.map(Response::new),
             Answer::Refused(refusal) => Err(refused(&refusal)),
-            other @ (Answer::Submitted(_) | Answer::CancelRequested { .. } | Answer::Agent(_)) => {
-                Err(mismatched(&other))
-            }
+            other @ (Answer::Submitted(_)
+            | Answer::CancelRequested { .. }
+            | Answer::Released { .. }
+            | Answer::Agent(_)) => Err(mismatched(&other)),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::store::{JobQuery, JobRow, JobState, Store, TaskQuery, TaskStateWord};
 
 mod explain;
 mod logs;
+mod quarantine;
 mod submit;
 mod watch;
 
@@ -144,9 +145,10 @@ impl<S: Store> JobService for Jobs<S> {
                 Ok(Response::new(pb::CancelResponse { tasks: 0 }))
             }
             Answer::Refused(refusal) => Err(refused(&refusal)),
-            other @ (Answer::Submitted(_) | Answer::Agent(_) | Answer::Channel(_)) => {
-                Err(mismatched(&other))
-            }
+            other @ (Answer::Submitted(_)
+            | Answer::Released { .. }
+            | Answer::Agent(_)
+            | Answer::Channel(_)) => Err(mismatched(&other)),
         }
     }
 
@@ -169,6 +171,37 @@ impl<S: Store> JobService for Jobs<S> {
             check_index(&row, index)?;
         }
         Ok(Response::new(explain::explain(&self.0, &row, index).await?))
+    }
+
+    async fn list_quarantined(
+        &self,
+        request: Request<pb::ListQuarantinedRequest>,
+    ) -> Result<Response<pb::ListQuarantinedResponse>, Status> {
+        let pb::ListQuarantinedRequest { team } = request.into_inner();
+        Ok(Response::new(quarantine::list(&self.0, &team).await?))
+    }
+
+    async fn requeue(
+        &self,
+        request: Request<pb::RequeueRequest>,
+    ) -> Result<Response<pb::RequeueResponse>, Status> {
+        let pb::RequeueRequest { team, job, index } = request.into_inner();
+        let task = match job.as_str() {
+            "" => None,
+            job => Some(self.task(&team, job, index).await?),
+        };
+        let tasks = quarantine::requeue(&self.0, &team, task).await?;
+        Ok(Response::new(pb::RequeueResponse { tasks }))
+    }
+
+    async fn drop(
+        &self,
+        request: Request<pb::DropRequest>,
+    ) -> Result<Response<pb::DropResponse>, Status> {
+        let pb::DropRequest { team, job, index } = request.into_inner();
+        let task = self.task(&team, &job, index).await?;
+        quarantine::drop_task(&self.0, task).await?;
+        Ok(Response::new(pb::DropResponse {}))
     }
 }
 

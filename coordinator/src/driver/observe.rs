@@ -65,6 +65,12 @@ impl Observers {
                     "task is tried again"
                 );
             }
+            Notice::TaskQuarantined { task } => {
+                tracing::warn!(
+                    job.id = %task.job, task.index = task.index,
+                    "task quarantined: too many of its attempts died; a person decides"
+                );
+            }
             Notice::JobEnded { job } => tracing::info!(job.id = %job, "job ended"),
             Notice::AgentChanged { agent } => {
                 let known = fleet.agents().find(|known| known.id == agent);

@@ -128,6 +128,7 @@ impl Fleet {
             .tasks
             .get_mut(&attempt.task.index)
             .expect("the task was held");
+        task.spent.deaths += u32::from(retry::is_death(&end));
         let decision = retry::decide(
             attempt.task,
             &end,
@@ -141,19 +142,20 @@ impl Fleet {
             at,
         };
         match decision {
-            Decision::Retry { budget, delay } if !canceled => {
-                charge(&mut task.spent, budget);
-                self.wait_for_retry(now + delay, budget, gone, out);
-            }
+            Decision::Final => self.end_task(gone, end, out),
             // It would have been tried again, but the cancel was there first.
-            Decision::Retry { .. } => {
+            Decision::Retry { .. } | Decision::Quarantine if canceled => {
                 let end = End {
                     message: end.to_string(),
                     ..CANCELED
                 };
                 self.end_task(gone, end, out);
             }
-            Decision::Final => self.end_task(gone, end, out),
+            Decision::Retry { budget, delay } => {
+                charge(&mut task.spent, budget);
+                self.wait_for_retry(now + delay, budget, gone, out);
+            }
+            Decision::Quarantine => self.quarantine(now, gone, out),
         }
         self.placeable = true;
     }
@@ -184,23 +186,40 @@ impl Fleet {
         gone: Gone,
         out: &mut Effects,
     ) {
+        let (id, after) = (gone.attempt.task, gone.attempt.number);
+        let waits = TaskState::Pending {
+            not_before,
+            budget,
+            quarantined: false,
+            previous: gone.previous,
+        };
+        self.set_aside(id, waits, out);
+        self.timers.set(not_before, Timer::Retry(id));
+        out.notify(Notice::TaskRetried { task: id, after });
+    }
+
+    /// No timer: a person lets it go on, or ends it.
+    fn quarantine(&mut self, now: Timestamp, gone: Gone, out: &mut Effects) {
         let id = gone.attempt.task;
+        let waits = TaskState::Pending {
+            not_before: now,
+            budget: Budget::Free,
+            quarantined: true,
+            previous: gone.previous,
+        };
+        self.set_aside(id, waits, out);
+        out.notify(Notice::TaskQuarantined { task: id });
+    }
+
+    /// A task without an attempt, that has not ended.
+    fn set_aside(&mut self, id: TaskId, waits: TaskState, out: &mut Effects) {
         let live = self.live_mut(id.job);
         live.progress.counts.pending += 1;
         let task = live.tasks.get_mut(&id.index).expect("the task was held");
-        task.state = TaskState::Pending {
-            not_before,
-            budget,
-            previous: gone.previous,
-        };
+        task.state = waits;
         let row = row_of(task);
-        self.timers.set(not_before, Timer::Retry(id));
         self.dirty.insert(id.job);
         out.record(Record::Task { task: id, row });
-        out.notify(Notice::TaskRetried {
-            task: id,
-            after: gone.attempt.number,
-        });
     }
 
     fn end_task(&mut self, gone: Gone, end: End, out: &mut Effects) {
@@ -354,11 +373,13 @@ pub(super) fn row_of(task: &Task) -> TaskRow {
         TaskState::Pending {
             not_before,
             budget,
+            quarantined,
             previous,
         } => (
             RowState::Pending {
                 not_before: *not_before,
                 budget: *budget,
+                quarantined: *quarantined,
             },
             previous.clone(),
         ),

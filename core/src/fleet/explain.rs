@@ -31,6 +31,14 @@ pub struct Waiting {
 /// What keeps a task from being assigned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocker {
+    /// So many of its attempts died that a person has to decide.
+    Quarantined {
+        deaths: u32,
+    },
+    /// Tasks of the job that wait for a person.
+    TasksQuarantined {
+        tasks: usize,
+    },
     /// The delay before its next attempt.
     RetryDelay {
         left: Millis,
@@ -88,6 +96,8 @@ impl Blocker {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::Quarantined { .. } => "quarantined",
+            Self::TasksQuarantined { .. } => "tasks_quarantined",
             Self::RetryDelay { .. } => "retry_delay",
             Self::ConcurrencyKey { .. } => "concurrency_key",
             Self::NoAgentInPool { .. } => "no_agent_in_pool",
@@ -102,9 +112,20 @@ impl Blocker {
     }
 }
 
+const TASKS_QUARANTINED: &str = "of its tasks are quarantined; see: muster quarantine list";
+
+fn poisoned(f: &mut fmt::Formatter<'_>, deaths: u32) -> fmt::Result {
+    write!(
+        f,
+        "it is quarantined: {deaths} attempts were running when their host, engine or agent went away; muster quarantine requeue or drop decides"
+    )
+}
+
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Quarantined { deaths } => poisoned(f, *deaths),
+            Self::TasksQuarantined { tasks } => write!(f, "{tasks} {TASKS_QUARANTINED}"),
             Self::RetryDelay { left } => write!(f, "its next attempt starts in {left}"),
             Self::ConcurrencyKey { key, live, limit } => {
                 write!(
@@ -190,21 +211,29 @@ impl Fleet {
                     out_of_sight,
                 })
             }
+            Some(TaskState::Pending {
+                quarantined: true, ..
+            }) => {
+                let deaths = task.map_or(0, |task| task.spent.deaths);
+                Some(waits_for(Blocker::Quarantined { deaths }))
+            }
             Some(TaskState::Pending { not_before, .. }) if *not_before > now => {
                 let left = not_before.since(now);
-                let blockers = vec![Blocker::RetryDelay { left }];
-                let waiting = Some(Waiting { blockers, ahead: 0 });
-                Some(Explanation {
-                    waiting,
-                    out_of_sight: None,
-                })
+                Some(waits_for(Blocker::RetryDelay { left }))
             }
             Some(TaskState::Pending { .. }) => Some(self.explain_waiting(live)),
             None if live.assignable() > 0 => Some(self.explain_waiting(live)),
-            None => Some(Explanation {
-                waiting: None,
-                out_of_sight: None,
-            }),
+            None => {
+                let held = live.tasks.values().filter(|task| task.is_quarantined());
+                let tasks = held.count();
+                if index.is_none() && tasks > 0 {
+                    return Some(waits_for(Blocker::TasksQuarantined { tasks }));
+                }
+                Some(Explanation {
+                    waiting: None,
+                    out_of_sight: None,
+                })
+            }
         }
     }
 
@@ -306,6 +335,17 @@ impl Fleet {
             });
         }
         too_large(needs, &fitting).or_else(|| busy(needs, &fitting))
+    }
+}
+
+fn waits_for(blocker: Blocker) -> Explanation {
+    let waiting = Some(Waiting {
+        blockers: vec![blocker],
+        ahead: 0,
+    });
+    Explanation {
+        waiting,
+        out_of_sight: None,
     }
 }
 

@@ -74,6 +74,9 @@ impl Fleet {
                 continue;
             };
             match &task.state {
+                TaskState::Pending {
+                    quarantined: true, ..
+                } => {}
                 TaskState::Pending { not_before, .. } => {
                     self.timers.set(*not_before, Timer::Retry(id));
                 }
@@ -108,7 +111,11 @@ fn restored_task(row: TaskRow, canceled: bool) -> Option<Task> {
         started,
     } = row;
     let phase = match state {
-        RowState::Pending { not_before, budget } => {
+        RowState::Pending {
+            not_before,
+            budget,
+            quarantined,
+        } => {
             let previous = Previous {
                 agent,
                 image,
@@ -119,6 +126,7 @@ fn restored_task(row: TaskRow, canceled: bool) -> Option<Task> {
             let state = TaskState::Pending {
                 not_before,
                 budget,
+                quarantined,
                 previous,
             };
             return Some(Task { state, last, spent });

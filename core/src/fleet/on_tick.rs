@@ -37,7 +37,11 @@ impl Fleet {
             return;
         };
         match &task.state {
-            TaskState::Pending { not_before, .. } if *not_before <= now => {
+            TaskState::Pending {
+                not_before,
+                quarantined: false,
+                ..
+            } if *not_before <= now => {
                 live.ready.insert(id.index);
                 self.queue.update(live);
                 self.placeable = true;

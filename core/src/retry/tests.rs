@@ -48,6 +48,7 @@ fn each_end_is_paid_from_its_own_budget() {
     ] {
         let end = End::of(outcome, reason);
         match decided(&end, Delivery::AtLeastOnce, Spent::default()) {
+            Decision::Quarantine => panic!("{end}: nothing died before"),
             Decision::Final => assert_eq!(budget, None, "{end}"),
             Decision::Retry { budget: paid, .. } => assert_eq!(budget, Some(paid), "{end}"),
         }
@@ -62,6 +63,7 @@ fn an_empty_budget_is_final_and_does_not_touch_the_other() {
         user: 2,
         infra: 0,
         free: 9,
+        deaths: 0,
     };
     assert_eq!(
         decided(&failed, Delivery::AtLeastOnce, spent),
@@ -92,6 +94,41 @@ fn at_most_once_is_not_run_again_after_an_unknown_end() {
     let never = End::of(Outcome::InfraError, EndReason::NeverStarted);
     assert_ne!(
         decided(&never, Delivery::AtMostOnce, spent),
+        Decision::Final
+    );
+}
+
+#[test]
+fn the_third_death_quarantines_whatever_is_left_of_the_budget() {
+    let died = |deaths, infra| Spent {
+        infra,
+        deaths,
+        ..Spent::default()
+    };
+    for reason in [
+        EndReason::EngineLost,
+        EndReason::HostRebooted,
+        EndReason::AgentLost,
+        EndReason::ContainerGone,
+    ] {
+        let lost = End::of(Outcome::Lost, reason);
+        for infra in [0, 1, 2] {
+            let decision = decided(&lost, Delivery::AtLeastOnce, died(3, infra));
+            assert_eq!(decision, Decision::Quarantine, "{lost}");
+        }
+        assert_eq!(
+            decided(&lost, Delivery::AtLeastOnce, died(2, 1)),
+            Decision::Final
+        );
+        assert_eq!(
+            decided(&lost, Delivery::AtMostOnce, died(3, 0)),
+            Decision::Final
+        );
+    }
+    let never = End::of(Outcome::InfraError, EndReason::NeverStarted);
+    assert!(!is_death(&never));
+    assert_eq!(
+        decided(&never, Delivery::AtLeastOnce, died(3, 1)),
         Decision::Final
     );
 }

@@ -348,6 +348,8 @@ pub(crate) struct TaskJson {
     not_before: Option<String>,
     user_retries_used: u32,
     infra_retries_used: u32,
+    quarantined: bool,
+    deaths: u32,
     /// Only where one task was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) attempts: Option<Vec<AttemptJson>>,
@@ -369,6 +371,8 @@ impl From<v1::Task> for TaskJson {
             not_before,
             user_retries_used,
             infra_retries_used,
+            quarantined,
+            deaths,
         } = task;
         Self {
             id: format!("{job}.{index}"),
@@ -384,6 +388,8 @@ impl From<v1::Task> for TaskJson {
             not_before: span::rfc3339(not_before),
             user_retries_used,
             infra_retries_used,
+            quarantined,
+            deaths,
             attempts: None,
         }
     }
@@ -462,39 +468,6 @@ impl From<v1::Usage> for UsageJson {
             pull_seconds: span::seconds(pull),
             start_seconds: span::seconds(start),
             run_seconds: span::seconds(run),
-        }
-    }
-}
-
-/// What `muster why` prints.
-#[derive(Debug, Serialize)]
-pub(crate) struct ExplanationJson {
-    subject: String,
-    reasons: Vec<ReasonJson>,
-    attempts: Vec<AttemptJson>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct ReasonJson {
-    code: String,
-    message: String,
-}
-
-impl From<v1::Explanation> for ExplanationJson {
-    fn from(explanation: v1::Explanation) -> Self {
-        let v1::Explanation {
-            subject,
-            reasons,
-            attempts,
-        } = explanation;
-        let reasons = reasons.into_iter().map(|reason| {
-            let v1::Reason { code, message } = reason;
-            ReasonJson { code, message }
-        });
-        Self {
-            subject,
-            reasons: reasons.collect(),
-            attempts: attempts.into_iter().map(AttemptJson::from).collect(),
         }
     }
 }

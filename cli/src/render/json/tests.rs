@@ -62,7 +62,8 @@ fn a_task_and_its_attempt() {
             r#"{"id":"01jz8f5g3kq9w2m4n6p8r0t2v4.0","job":"01jz8f5g3kq9w2m4n6p8r0t2v4","index":0,"state":"failed","#,
             r#""end":{"outcome":"failed","exit_code":7,"reason":"exited","message":""},"attempt":2,"agent":"etl-1","#,
             r#""digest":"sha256:4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c","#,
-            r#""started":null,"ended":"1970-01-01T00:01:43.000Z","not_before":null,"user_retries_used":0,"infra_retries_used":0}"#
+            r#""started":null,"ended":"1970-01-01T00:01:43.000Z","not_before":null,"user_retries_used":0,"infra_retries_used":0,"#,
+            r#""quarantined":false,"deaths":0}"#
         )
     );
     let attempt = v1::Attempt {

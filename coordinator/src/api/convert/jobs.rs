@@ -127,11 +127,20 @@ pub(crate) fn task_to_wire(entry: &TaskEntry) -> pb::Task {
         user,
         infra,
         free: _,
+        deaths,
     } = *spent;
+    let mut is_quarantined = false;
     let (word, end, ended, not_before) = match state {
+        RowState::Pending {
+            quarantined: true, ..
+        } => {
+            is_quarantined = true;
+            (pb::TaskState::Pending, None, None, None)
+        }
         RowState::Pending {
             not_before,
             budget: _,
+            quarantined: false,
         } => (pb::TaskState::Pending, None, None, Some(*not_before)),
         RowState::Assigned => (pb::TaskState::Assigned, None, None, None),
         RowState::Preparing => (pb::TaskState::Preparing, None, None, None),
@@ -151,6 +160,8 @@ pub(crate) fn task_to_wire(entry: &TaskEntry) -> pb::Task {
         not_before: not_before.map(time_to_wire),
         user_retries_used: user,
         infra_retries_used: infra,
+        quarantined: is_quarantined,
+        deaths,
     }
 }
 

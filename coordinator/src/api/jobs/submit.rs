@@ -51,9 +51,10 @@ pub(super) async fn submit<S: Store>(
             reply(shared, submitted).await
         }
         Answer::Refused(refusal) => Err(refused(&refusal)),
-        other @ (Answer::CancelRequested { .. } | Answer::Agent(_) | Answer::Channel(_)) => {
-            Err(mismatched(&other))
-        }
+        other @ (Answer::CancelRequested { .. }
+        | Answer::Released { .. }
+        | Answer::Agent(_)
+        | Answer::Channel(_)) => Err(mismatched(&other)),
     }
 }
 

@@ -201,6 +201,7 @@ impl Model {
             RowState::Pending {
                 not_before: at,
                 budget: Budget::User,
+                quarantined: false,
             }
         } else {
             RowState::Ended { end, at }

@@ -229,6 +229,7 @@ pub(in crate::store) fn task_row(number: u32, state: RowState) -> TaskRow {
             user: 0,
             infra: number - 1,
             free: 2,
+            deaths: number,
         },
         agent: AgentId::parse("etl-1").unwrap(),
         image: image(3),

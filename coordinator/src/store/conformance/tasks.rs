@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::effect::{Because, Record};
+use muster_core::event::Restored;
 use muster_core::ids::TaskId;
 use muster_core::job::Job;
 use muster_core::outcome::{End, EndReason, Outcome};
@@ -37,6 +38,7 @@ pub(in crate::store) async fn tasks_are_listed_by_index(opener: &impl Opener) {
         RowState::Pending {
             not_before: Timestamp(9),
             budget: Budget::User,
+            quarantined: false,
         },
     ];
     let mut records = Vec::new();
@@ -100,6 +102,7 @@ pub(in crate::store) async fn attempts_keep_their_history(opener: &impl Opener) 
     let pending = RowState::Pending {
         not_before: Timestamp(60),
         budget: Budget::Infra,
+        quarantined: false,
     };
     for batch in [
         vec![
@@ -153,6 +156,42 @@ pub(in crate::store) async fn attempts_keep_their_history(opener: &impl Opener) 
     );
 }
 
+/// A person may take days to decide, and the coordinator restarts meanwhile.
+pub(in crate::store) async fn quarantine_survives_a_restart(opener: &impl Opener) {
+    let store = opener.open();
+    let job = job(1);
+    let quarantined = RowState::Pending {
+        not_before: Timestamp(60),
+        budget: Budget::Free,
+        quarantined: true,
+    };
+    let lost = End::of(Outcome::Lost, EndReason::EngineLost);
+    for batch in [
+        vec![Record::JobSubmitted(job.clone())],
+        vec![
+            attempt_made(&job, 0, 1, Because::First),
+            row(&job, 0, 1, RowState::Running),
+        ],
+        vec![
+            attempt_ended(&job, 0, 1, lost),
+            row(&job, 0, 1, quarantined.clone()),
+        ],
+    ] {
+        store.commit(batch).await.unwrap();
+    }
+    drop(store);
+    let store = opener.open();
+
+    let loaded = store.load().await.unwrap();
+
+    let Some(Restored::Job { tasks, .. }) = loaded.first() else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!(tasks.len(), 1);
+    assert_eq!(tasks[0].1, samples::task_row(1, quarantined));
+    assert_eq!(tasks[0].1.spent.deaths, 1);
+}
+
 /// What an attempt was is not forgotten when its task changes without it.
 pub(in crate::store) async fn a_waiting_task_can_end(opener: &impl Opener) {
     let store = opener.open();
@@ -163,6 +202,7 @@ pub(in crate::store) async fn a_waiting_task_can_end(opener: &impl Opener) {
     let pending = RowState::Pending {
         not_before,
         budget: Budget::User,
+        quarantined: false,
     };
     let ended = RowState::Ended {
         end: canceled,

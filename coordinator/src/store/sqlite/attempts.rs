@@ -20,13 +20,13 @@ use crate::store::{
 /// What [`read_task`] wants, in its order.
 pub(super) const TASK_COLUMNS: &str = "job, idx, number, agent, image, release, assigned, started, rev, \
     state, not_before, budget, spent_user, spent_infra, spent_free, task_ended, task_outcome, \
-    task_exit_code, task_reason, task_message";
+    task_exit_code, task_reason, task_message, spent_deaths, quarantined";
 
 const INSERT: &str = "INSERT INTO attempt (job, idx, number, started, ended, outcome, exit_code, reason, \
     message, peak_memory, cpu_micros, pull, start, run, rev, state, not_before, budget, spent_user, \
-    spent_infra, spent_free, task_ended, task_outcome, task_exit_code, task_reason, task_message, agent, \
-    image, release, assigned, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-    ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
+    spent_infra, spent_free, task_ended, task_outcome, task_exit_code, task_reason, task_message, \
+    spent_deaths, quarantined, agent, image, release, assigned, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+    ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)";
 /// What is known of the attempt is never forgotten; the task's part is replaced as a whole.
 const UPDATE: &str = "UPDATE attempt SET started = coalesce(?4, started), ended = coalesce(?5, ended), \
     outcome = coalesce(?6, outcome), exit_code = coalesce(?7, exit_code), reason = coalesce(?8, reason), \
@@ -34,7 +34,8 @@ const UPDATE: &str = "UPDATE attempt SET started = coalesce(?4, started), ended 
     cpu_micros = coalesce(?11, cpu_micros), pull = coalesce(?12, pull), start = coalesce(?13, start), \
     run = coalesce(?14, run), rev = ?15, state = ?16, not_before = ?17, budget = ?18, spent_user = ?19, \
     spent_infra = ?20, spent_free = ?21, task_ended = ?22, task_outcome = ?23, task_exit_code = ?24, \
-    task_reason = ?25, task_message = ?26 WHERE job = ?1 AND idx = ?2 AND number = ?3";
+    task_reason = ?25, task_message = ?26, spent_deaths = ?27, quarantined = ?28 \
+    WHERE job = ?1 AND idx = ?2 AND number = ?3";
 /// The same without the task's part.
 const UPDATE_ATTEMPT: &str = "UPDATE attempt SET started = coalesce(?4, started), \
     ended = coalesce(?5, ended), outcome = coalesce(?6, outcome), exit_code = coalesce(?7, exit_code), \
@@ -118,7 +119,7 @@ fn write(
         late: _,
         task,
     } = patch;
-    let mut values = Vec::with_capacity(31);
+    let mut values = Vec::with_capacity(33);
     values.extend([
         Value::Blob(id.task.job.0.as_bytes().to_vec()),
         id.task.index.into(),
@@ -131,7 +132,7 @@ fn write(
     values.extend(end_values(ended.as_ref()));
     match (made, task) {
         (Some(made), task) => {
-            values.extend(task.map_or([const { Value::Null }; 12], |row| task_values(rev, row)));
+            values.extend(task.map_or([const { Value::Null }; 14], |row| task_values(rev, row)));
             let Made {
                 agent,
                 image,
@@ -227,8 +228,8 @@ fn end_values(ended: Option<&Ended<'_>>) -> [Value; 10] {
     ]
 }
 
-/// `rev` to `task_message`. What the task says of its newest attempt is in the attempt's own columns.
-fn task_values(rev: Revision, row: &TaskRow) -> [Value; 12] {
+/// `rev` to `quarantined`. What the task says of its newest attempt is in the attempt's own columns.
+fn task_values(rev: Revision, row: &TaskRow) -> [Value; 14] {
     let TaskRow {
         state,
         last: _,
@@ -239,14 +240,24 @@ fn task_values(rev: Revision, row: &TaskRow) -> [Value; 12] {
         assigned: _,
         started: _,
     } = row;
-    let Spent { user, infra, free } = *spent;
-    let (not_before, budget) = match state {
-        RowState::Pending { not_before, budget } => (
+    let Spent {
+        user,
+        infra,
+        free,
+        deaths,
+    } = *spent;
+    let (not_before, budget, quarantined) = match state {
+        RowState::Pending {
+            not_before,
+            budget,
+            quarantined,
+        } => (
             Some(rows::signed(not_before.0)),
             Some(budget.as_str().to_owned()),
+            Some(*quarantined),
         ),
         RowState::Assigned | RowState::Preparing | RowState::Running | RowState::Ended { .. } => {
-            (None, None)
+            (None, None, None)
         }
     };
     let (at, outcome, exit_code, reason, message) = match state {
@@ -284,6 +295,8 @@ fn task_values(rev: Revision, row: &TaskRow) -> [Value; 12] {
         exit_code.into(),
         reason.into(),
         message.into(),
+        deaths.into(),
+        quarantined.into(),
     ]
 }
 
@@ -305,15 +318,22 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<TaskEntry, ReadError> {
     let not_before = columns.maybe_time()?;
     let budget: Option<String> = columns.take()?;
     let budget = budget.and_then(|word| Budget::from_word(&word));
-    let spent = Spent {
+    let mut spent = Spent {
         user: columns.take()?,
         infra: columns.take()?,
         free: columns.take()?,
+        deaths: 0,
     };
     let ended = columns.maybe_time()?;
     let end = columns.maybe_end()?;
+    spent.deaths = columns.take::<Option<u32>>()?.unwrap_or(0);
+    let quarantined = columns.take::<Option<bool>>()?.unwrap_or(false);
     let state = match (word.as_str(), not_before.zip(budget), ended.zip(end)) {
-        ("pending", Some((not_before, budget)), None) => RowState::Pending { not_before, budget },
+        ("pending", Some((not_before, budget)), None) => RowState::Pending {
+            not_before,
+            budget,
+            quarantined,
+        },
         ("assigned", None, None) => RowState::Assigned,
         ("preparing", None, None) => RowState::Preparing,
         ("running", None, None) => RowState::Running,

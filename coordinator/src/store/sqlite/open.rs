@@ -11,7 +11,10 @@ use uuid::{Builder, Uuid};
 use crate::store::{Identity, ReadError, Revision, rows};
 
 /// The schema, step by step. A step never changes once it is released.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_quarantine.sql"),
+];
 /// Pages in the write-ahead log before they are copied into the database: 32 MiB. Tasks change several
 /// times within that much, so most of their pages are copied once.
 const CHECKPOINT_PAGES: u32 = 8192;

@@ -66,6 +66,11 @@ async fn attempts_keep_their_history() {
 }
 
 #[tokio::test]
+async fn quarantine_survives_a_restart() {
+    conformance::tasks::quarantine_survives_a_restart(&directory()).await;
+}
+
+#[tokio::test]
 async fn a_waiting_task_can_end() {
     conformance::tasks::a_waiting_task_can_end(&directory()).await;
 }
@@ -134,7 +139,7 @@ fn a_newer_schema_is_refused() {
             refused,
             OpenError::Newer {
                 found: 99,
-                known: 1
+                known: 2
             }
         ),
         "{refused}"

@@ -132,3 +132,40 @@ fn the_deadline_of_a_drain_outlives_a_restart() {
     assert_eq!(stops(&rig.tick_until(at(59))), []);
     assert_eq!(stops(&rig.tick_until(at(61))), [attempt(job, 0, 1)]);
 }
+
+#[test]
+fn a_restart_leaves_the_quarantine_as_it_is() {
+    let (mut rig, mut rows) = (Rig::new(), Rows::default());
+    rows.keep(rig.hello("a1", 1));
+    let mut patient = spec();
+    patient.retry.infra = 3;
+    let (job, effects) = rig.submit(patient, 1);
+    rows.keep(effects);
+    for number in 1..=3 {
+        rig.start("a1", attempt(job, 0, number));
+        let lost = End::of(Outcome::Lost, EndReason::EngineLost);
+        rows.keep(rig.end("a1", attempt(job, 0, number), lost));
+        let later = rig.now + crate::time::Millis::from_secs(600);
+        rows.keep(rig.tick_until(later));
+    }
+    let task = TaskId { job, index: 0 };
+    assert_eq!(rig.fleet.quarantined(&team()), [task]);
+
+    rows.restart(&mut rig);
+    rig.hello("a1", 1);
+    let later = rig.now + crate::time::Millis::from_secs(86_400);
+    let effects = rig.tick_until(later);
+
+    assert_eq!(offers(&effects), []);
+    assert_eq!(rig.fleet.quarantined(&team()), [task]);
+    let ticket = rig.ticket();
+    rig.handle(Event::Requeued {
+        ticket,
+        team: team(),
+        task: None,
+    });
+    let effects = rig.tick_until(later);
+    assert_eq!(offers(&effects).len(), 1);
+    assert_eq!(offers(&effects)[0].1, attempt(job, 0, 4));
+    assert_eq!(rig.fleet.job(job).unwrap().tasks[&0].spent.infra, 0);
+}
