@@ -20,6 +20,43 @@ pub(crate) fn run_arguments(network: &str) -> Vec<String> {
     arguments
 }
 
+/// What muster calls `bridge`: a network of one's own, whose containers cannot reach each other. It is
+/// made for the benchmark and removed after it.
+pub(crate) struct Network(String);
+
+impl Network {
+    pub(crate) fn create() -> anyhow::Result<Self> {
+        let name = format!("muster-bench-{}", std::process::id());
+        let apart = "com.docker.network.bridge.enable_icc=false";
+        let made = Command::new("docker")
+            .args(["network", "create", "--opt", apart, &name])
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(made.success(), "docker network create failed");
+        Ok(Self(name))
+    }
+
+    /// The network that gives a plain container what muster's `network` gives.
+    pub(crate) fn like<'a>(&'a self, network: &'a str) -> &'a str {
+        if network == "bridge" {
+            &self.0
+        } else {
+            network
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // Left behind it is harmless, and its name says whose it was.
+        let _ = Command::new("docker")
+            .args(["network", "rm", &self.0])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
 pub(crate) fn need_image() -> anyhow::Result<()> {
     let found = Command::new("docker")
         .args(["image", "inspect", IMAGE])

@@ -59,24 +59,25 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let wanted = |name: &str| args.rows.is_empty() || args.rows.iter().any(|row| row == name);
     docker::need_image()?;
     let mut report = Report::new(probes::measure()?);
+    let networks = docker::Network::create()?;
     let fleet = Fleet::start(&args.muster)?;
     let rows: [(&str, Measure<'_>); 5] = [
         ("idle", Box::new(|| rows::idle(&fleet))),
         (
             "added-none",
-            Box::new(|| rows::added(&fleet, "none", args.pairs)),
+            Box::new(|| rows::added(&fleet, &networks, "none", args.pairs)),
         ),
         (
             "added-bridge",
-            Box::new(|| rows::added(&fleet, "bridge", args.pairs)),
+            Box::new(|| rows::added(&fleet, &networks, "bridge", args.pairs)),
         ),
         (
             "burst-none",
-            Box::new(|| rows::burst(&fleet, "none", args.burst)),
+            Box::new(|| rows::burst(&fleet, &networks, "none", args.burst)),
         ),
         (
             "burst-bridge",
-            Box::new(|| rows::burst(&fleet, "bridge", args.burst)),
+            Box::new(|| rows::burst(&fleet, &networks, "bridge", args.burst)),
         ),
     ];
     for (name, measure) in rows {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::docker;
+use crate::docker::{self, Network};
 use crate::fleet::Fleet;
 use crate::samples::Samples;
 
@@ -37,20 +37,26 @@ pub(crate) struct Row {
 const DURABLE: &str = "D2";
 
 /// How much longer `muster run --wait` takes than `docker run` of the same image and options.
-pub(crate) fn added(fleet: &Fleet, network: &str, pairs: usize) -> anyhow::Result<Row> {
+pub(crate) fn added(
+    fleet: &Fleet,
+    networks: &Network,
+    network: &str,
+    pairs: usize,
+) -> anyhow::Result<Row> {
+    let like = networks.like(network);
     for _ in 0..WARM_UP {
-        docker::time_run(network)?;
+        docker::time_run(like)?;
         fleet.time_run(network)?;
     }
     let (mut plain, mut ours, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..pairs {
         // The order changes, so that neither side always follows the other.
         let (docker, muster) = if pair.is_multiple_of(2) {
-            let docker = docker::time_run(network)?.as_secs_f64();
+            let docker = docker::time_run(like)?.as_secs_f64();
             (docker, fleet.time_run(network)?.as_secs_f64())
         } else {
             let muster = fleet.time_run(network)?.as_secs_f64();
-            (docker::time_run(network)?.as_secs_f64(), muster)
+            (docker::time_run(like)?.as_secs_f64(), muster)
         };
         plain.push(docker * 1e3);
         ours.push(muster * 1e3);
@@ -77,11 +83,17 @@ pub(crate) fn added(fleet: &Fleet, network: &str, pairs: usize) -> anyhow::Resul
 }
 
 /// Containers a second of an array on one agent, over those of the best `xargs -P n docker run`.
-pub(crate) fn burst(fleet: &Fleet, network: &str, count: usize) -> anyhow::Result<Row> {
+pub(crate) fn burst(
+    fleet: &Fleet,
+    networks: &Network,
+    network: &str,
+    count: usize,
+) -> anyhow::Result<Row> {
+    let like = networks.like(network);
     fleet.time_run(network)?;
     let mut best: Option<(usize, f64)> = None;
     for parallel in PARALLEL {
-        let took = docker::time_burst(network, count, parallel)?.as_secs_f64();
+        let took = docker::time_burst(like, count, parallel)?.as_secs_f64();
         if best.is_none_or(|(_, shortest)| took < shortest) {
             best = Some((parallel, took));
         }
@@ -93,7 +105,7 @@ pub(crate) fn burst(fleet: &Fleet, network: &str, count: usize) -> anyhow::Resul
         let docker = if round == 0 {
             first
         } else {
-            docker::time_burst(network, count, parallel)?.as_secs_f64()
+            docker::time_burst(like, count, parallel)?.as_secs_f64()
         };
         ours.push(muster);
         plain.push(docker);

@@ -27,7 +27,7 @@ fn defaults_come_from_the_host() {
     );
     assert_eq!(
         (config.places, config.cpu_millis, config.starts),
-        (4, 2000, 4)
+        (4, 2000, 8)
     );
     assert_eq!(config.memory_bytes, 9 << 30);
     assert_eq!(config.metrics_listen, None);

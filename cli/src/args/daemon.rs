@@ -136,7 +136,7 @@ pub(crate) struct AgentDaemonArgs {
     /// Images pulled at a time [env: MUSTER_AGENT_PULLS] [default: 3]
     #[arg(long, value_name = "N")]
     pub(crate) pulls: Option<String>,
-    /// Containers created and started at a time [env: MUSTER_AGENT_STARTS] [default: two for each CPU]
+    /// Containers created and started at a time [env: MUSTER_AGENT_STARTS] [default: four for each CPU]
     #[arg(long, value_name = "N")]
     pub(crate) starts: Option<String>,
 }
