@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
+use crate::host;
 use crate::metrics::AgentMetrics;
 use crate::runtime::NewContainer;
 use crate::runtime::fake::FakeRuntime;
@@ -48,7 +49,10 @@ impl Bench {
         let image = reference.parse().unwrap();
         self.images.ensure(&image, true).await.unwrap();
         // The clock has milliseconds, and the order counts.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        let pulled = host::now();
+        while host::now() <= pulled {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn sweep(&self, idle_since: u64) {
