@@ -12,7 +12,7 @@ SEEDS ?= 1000
 tier = cargo test --locked --package muster-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help claim setup build test unit sim scenario cluster e2e terraform lint demo bench replay image clean
+.PHONY: help claim setup build test unit sim scenario cluster e2e faults terraform lint demo bench replay image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,11 @@ e2e: claim ## the real binary, engine, registry and push gateway
 	scripts/setup build engine services testbox
 	cargo build --locked --bin muster
 	MUSTER_E2E=1 $(tier) --test e2e
+
+faults: claim ## daemons and engines that are killed and frozen
+	scripts/setup build engine services testbox
+	cargo build --locked --bin muster
+	MUSTER_E2E=1 $(tier) --test faults
 
 terraform: claim ## the Terraform modules against a mock of AWS
 	scripts/setup build base moto terraform

@@ -5,8 +5,7 @@
 //! containers that carry the fleet's own cluster label; all of it is gone when the test ends.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-mod fleet;
-mod processes;
+use muster_tests::{fleet, processes};
 
 mod life;
 mod outcomes;

@@ -1,5 +1,8 @@
 //! The harness that all tiers of tests share.
 
 pub mod cluster;
+pub mod engine;
+pub mod fleet;
+pub mod processes;
 pub mod random;
 pub mod sample;

@@ -6,12 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Long enough for a slow machine; a wait that takes so long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a predicate.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Looks again and again until there is something, and fails with `what` after a minute.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -26,20 +26,20 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 }
 
 /// A port that was free a moment ago, for programs that can't choose one themselves.
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let probe = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     probe.local_addr().expect("a bound socket has an address")
 }
 
 /// A process that is asked to end, and then made to, when this is dropped.
-pub(crate) struct Daemon {
+pub struct Daemon {
     name: String,
     child: Child,
-    pub(crate) log: PathBuf,
+    pub log: PathBuf,
 }
 
 impl Daemon {
-    pub(crate) fn start(name: &str, directory: &Path, command: &mut Command) -> Self {
+    pub fn start(name: &str, directory: &Path, command: &mut Command) -> Self {
         let log = directory.join(format!("{name}.log"));
         let file = std::fs::File::options()
             .create(true)
@@ -60,11 +60,11 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.child
             .try_wait()
             .expect("a child can be asked")
@@ -72,21 +72,21 @@ impl Daemon {
     }
 
     /// Waits until somebody listens there.
-    pub(crate) fn wait_for_port(&mut self, address: SocketAddr) {
+    pub fn wait_for_port(&mut self, address: SocketAddr) {
         eventually(&format!("{} listening on {address}", self.name), || {
             assert!(self.is_running(), "{} ended:\n{}", self.name, self.tail());
             TcpStream::connect(address).ok()
         });
     }
 
-    pub(crate) fn tail(&self) -> String {
+    pub fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// SIGTERM, and its exit code.
-    pub(crate) fn terminate(&mut self) -> Option<i32> {
+    pub fn terminate(&mut self) -> Option<i32> {
         self.signal("-TERM");
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
@@ -99,8 +99,18 @@ impl Daemon {
         None
     }
 
+    /// SIGSTOP: it lives on and does nothing.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
     /// SIGKILL.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -116,6 +126,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.is_running() {
+            self.thaw();
             self.terminate();
         }
         if std::thread::panicking() {
@@ -125,12 +136,16 @@ impl Drop for Daemon {
 }
 
 /// Runs docker and gives what it printed.
-pub(crate) fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker")
-        .args(arguments)
+pub fn docker(arguments: &[&str]) -> String {
+    output_of(Command::new("docker").args(arguments))
+}
+
+/// Runs a command that must succeed, and gives what it printed.
+pub fn output_of(command: &mut Command) -> String {
+    let output = command
         .output()
-        .expect("docker can be run");
+        .unwrap_or_else(|error| panic!("{command:?} can't be run: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker {arguments:?}: {errors}");
+    assert!(output.status.success(), "{command:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

@@ -7,13 +7,13 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::processes::{Daemon, docker, eventually};
+use crate::processes::{Daemon, eventually, output_of};
 
 /// The test image; `scripts/setup testbox` builds it.
-pub(crate) const IMAGE: &str = "muster/testbox:1";
+pub const IMAGE: &str = "muster/testbox:1";
 
 /// Whether the outside parts were promised. Says so if not: a test that did not run has not passed.
-pub(crate) fn enabled() -> bool {
+pub fn enabled() -> bool {
     let enabled = std::env::var("MUSTER_E2E").is_ok_and(|value| value == "1");
     if !enabled {
         eprintln!("SKIPPED: needs a Docker engine; set MUSTER_E2E=1, as `make e2e` does");
@@ -22,7 +22,7 @@ pub(crate) fn enabled() -> bool {
 }
 
 /// The binary: `MUSTER_BIN`, or what cargo built beside this test.
-pub(crate) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("MUSTER_BIN") {
         return path.into();
     }
@@ -40,28 +40,28 @@ pub(crate) fn binary() -> PathBuf {
     path
 }
 
-pub(crate) struct Fleet {
-    pub(crate) directory: TempDir,
-    pub(crate) grpc: String,
-    pub(crate) http: SocketAddr,
+pub struct Fleet {
+    pub directory: TempDir,
+    pub grpc: String,
+    pub http: SocketAddr,
     coordinator_flags: Vec<String>,
     coordinator: Option<Daemon>,
     agents: Vec<(String, Daemon)>,
-    agent_environment: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Fleet {
     /// A coordinator and so many agents, named `a1`, `a2`, …, with four places each.
-    pub(crate) fn start(agents: usize) -> Self {
+    pub fn start(agents: usize) -> Self {
         Self::start_with(agents, &[])
     }
 
-    pub(crate) fn start_with(agents: usize, coordinator_flags: &[&str]) -> Self {
+    pub fn start_with(agents: usize, coordinator_flags: &[&str]) -> Self {
         Self::start_in(agents, coordinator_flags, &[])
     }
 
-    /// The same with variables for the daemons.
-    pub(crate) fn start_in(
+    /// The same with variables for the daemons. `DOCKER_HOST` is the engine of this fleet.
+    pub fn start_in(
         agents: usize,
         coordinator_flags: &[&str],
         environment: &[(&str, &str)],
@@ -77,7 +77,7 @@ impl Fleet {
                 .collect(),
             coordinator: None,
             agents: Vec::new(),
-            agent_environment: environment.iter().map(own).collect(),
+            environment: environment.iter().map(own).collect(),
         };
         fleet.start_coordinator();
         for number in 1..=agents {
@@ -88,7 +88,7 @@ impl Fleet {
     }
 
     /// Starts the coordinator, the second time on the ports of the first.
-    pub(crate) fn start_coordinator(&mut self) {
+    pub fn start_coordinator(&mut self) {
         let directory = self.directory.path().join("coordinator");
         let addresses = directory.join("addresses.json");
         // What an earlier one wrote says nothing about this one.
@@ -123,7 +123,7 @@ impl Fleet {
         self.coordinator = Some(daemon);
     }
 
-    pub(crate) fn start_agent(&mut self, name: &str) {
+    pub fn start_agent(&mut self, name: &str) {
         let mut command = self.daemon("agent");
         command
             .arg("--data-dir")
@@ -142,13 +142,13 @@ impl Fleet {
     fn daemon(&self, verb: &str) -> Command {
         let mut command = clean_command();
         command.arg(verb);
-        for (name, value) in &self.agent_environment {
+        for (name, value) in &self.environment {
             command.env(name, value);
         }
         command
     }
 
-    pub(crate) fn wait_for_agents(&self, count: usize) {
+    pub fn wait_for_agents(&self, count: usize) {
         eventually("all agents being online", || {
             let agents = self.json(&["agent", "list"]);
             let all = agents["agents"].as_array()?;
@@ -160,23 +160,23 @@ impl Fleet {
         });
     }
 
-    pub(crate) fn coordinator(&mut self) -> &mut Daemon {
+    pub fn coordinator(&mut self) -> &mut Daemon {
         self.coordinator
             .as_mut()
             .expect("the coordinator was started")
     }
 
-    pub(crate) fn agent(&mut self, name: &str) -> &mut Daemon {
+    pub fn agent(&mut self, name: &str) -> &mut Daemon {
         let found = self.agents.iter_mut().find(|(known, _)| known == name);
         &mut found.expect("the agent was started").1
     }
 
     /// Runs a client command.
-    pub(crate) fn muster(&self, arguments: &[&str]) -> Output {
+    pub fn muster(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("muster can be run")
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = clean_command();
         command
             .env("MUSTER_ADDR", format!("http://{}", self.grpc))
@@ -185,7 +185,7 @@ impl Fleet {
     }
 
     /// Runs a client command that must succeed, and gives what it printed.
-    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+    pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.muster(arguments);
         let (text, errors) = (stdout(&output), stderr(&output));
         assert!(
@@ -196,43 +196,59 @@ impl Fleet {
     }
 
     /// Runs a client command with `-o json`.
-    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json(&self, arguments: &[&str]) -> Value {
         let text = self.ok(&[arguments, &["-o", "json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
     /// Submits a job on the test image and gives its id.
-    pub(crate) fn submit(&self, flags: &[&str], command: &[&str]) -> String {
+    pub fn submit(&self, flags: &[&str], command: &[&str]) -> String {
         let image = ["run", "-d", "--pull", "never", "--network", "none"];
         self.ok(&[&image, flags, &[IMAGE], command].concat())
     }
 
     /// Waits until a task of the job runs.
-    pub(crate) fn wait_for_running(&self, job: &str, count: u64) {
+    pub fn wait_for_running(&self, job: &str, count: u64) {
         eventually("the tasks running", || {
             (self.json(&["job", "get", job])["counts"]["running"] == count).then_some(())
         });
     }
 
     /// Ids of the containers of this fleet.
-    pub(crate) fn containers(&self) -> Vec<String> {
+    pub fn containers(&self) -> Vec<String> {
         let label = format!("label=muster.cluster={}", self.cluster());
-        let ids = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &label]);
+        let ids = self.docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &label]);
         ids.lines().map(str::to_owned).collect()
     }
 
     /// Networks that its agents made for teams; they stay, because making one takes long.
     fn networks(&self) -> Vec<String> {
         let label = format!("label=muster.cluster={}", self.cluster());
-        let ids = docker(&["network", "ls", "--quiet", "--filter", &label]);
+        let ids = self.docker(&["network", "ls", "--quiet", "--filter", &label]);
         ids.lines().map(str::to_owned).collect()
     }
 
     /// Waits until no container of this fleet is left.
-    pub(crate) fn wait_for_no_containers(&self) {
+    pub fn wait_for_no_containers(&self) {
         eventually("all containers being removed", || {
             self.containers().is_empty().then_some(())
         });
+    }
+
+    /// Runs docker on the fleet's engine and gives what it printed.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("docker");
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        output_of(command.args(arguments))
+    }
+
+    fn remove(&self, command: &[&str], what: &[String]) {
+        if !what.is_empty() {
+            let what: Vec<&str> = what.iter().map(String::as_str).collect();
+            self.docker(&[command, &what].concat());
+        }
     }
 
     fn cluster(&self) -> String {
@@ -257,17 +273,10 @@ impl Drop for Fleet {
         };
         let networks = (!std::thread::panicking()).then(|| self.networks());
         self.agents.clear();
-        remove(&["rm", "--force", "--volumes"], &containers);
+        self.remove(&["rm", "--force", "--volumes"], &containers);
         if let Some(networks) = networks {
-            remove(&["network", "rm"], &networks);
+            self.remove(&["network", "rm"], &networks);
         }
-    }
-}
-
-fn remove(command: &[&str], what: &[String]) {
-    if !what.is_empty() {
-        let what: Vec<&str> = what.iter().map(String::as_str).collect();
-        docker(&[command, &what].concat());
     }
 }
 
@@ -282,10 +291,10 @@ fn clean_command() -> Command {
     command
 }
 
-pub(crate) fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub(crate) fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,0 +1,6 @@
+//! What muster promises when processes die or freeze: real daemons, and engines of their own to hurt.
+//!
+//! Needs root and the programs of a Docker engine, so it runs only with `MUSTER_E2E=1`, as `make faults`
+//! and `make test` set it. The engine of the host is only asked for the test image.
+
+mod engine;
