@@ -31,7 +31,7 @@ mod queue;
 mod timers;
 
 pub use explain::{Blocker, Explanation, Waiting};
-pub use invariants::Broken;
+pub use invariants::{Broken, Cursor, Stuck};
 
 use queue::Queue;
 use timers::Timers;

@@ -4,7 +4,7 @@
     reason = "tests pick one kind of effect out of many"
 )]
 
-mod rig;
+pub(super) mod rig;
 
 mod agents;
 mod channels;

@@ -21,39 +21,39 @@ use crate::spec::{
 };
 use crate::time::{Millis, Timestamp};
 
-pub(super) struct Rig {
-    pub(super) fleet: Fleet,
-    pub(super) now: Timestamp,
+pub(in crate::fleet) struct Rig {
+    pub(in crate::fleet) fleet: Fleet,
+    pub(in crate::fleet) now: Timestamp,
     tickets: u64,
-    pub(super) sessions: BTreeMap<String, SessionNo>,
+    pub(in crate::fleet) sessions: BTreeMap<String, SessionNo>,
     jobs: u128,
 }
 
 /// Seconds since the rig began.
-pub(super) const fn at(seconds: u64) -> Timestamp {
+pub(in crate::fleet) const fn at(seconds: u64) -> Timestamp {
     Timestamp(1_000_000 + seconds * 1000)
 }
 
-pub(super) fn agent(name: &str) -> AgentId {
+pub(in crate::fleet) fn agent(name: &str) -> AgentId {
     AgentId::parse(name).unwrap()
 }
 
-pub(super) fn digest(byte: u8) -> Digest {
+pub(in crate::fleet) fn digest(byte: u8) -> Digest {
     Digest::from_bytes([byte; 32])
 }
 
-pub(super) fn team() -> TeamName {
+pub(in crate::fleet) fn team() -> TeamName {
     TeamName::parse("default").unwrap()
 }
 
-pub(super) fn channel(name: &str) -> ChannelId {
+pub(in crate::fleet) fn channel(name: &str) -> ChannelId {
     ChannelId {
         team: team(),
         name: ChannelName::parse(name).unwrap(),
     }
 }
 
-pub(super) fn spec() -> Spec {
+pub(in crate::fleet) fn spec() -> Spec {
     let resources = Resources {
         cpu_millis: 1_000,
         memory_bytes: 1 << 20,
@@ -101,7 +101,7 @@ pub(super) fn spec() -> Spec {
 }
 
 /// A spec that follows the channel `analytics`.
-pub(super) fn on_channel(pin: Pin) -> Spec {
+pub(in crate::fleet) fn on_channel(pin: Pin) -> Spec {
     let name = ChannelName::parse("analytics").unwrap();
     Spec {
         image: ImageSource::Channel { name, pin },
@@ -110,7 +110,7 @@ pub(super) fn on_channel(pin: Pin) -> Spec {
 }
 
 impl Rig {
-    pub(super) fn new() -> Self {
+    pub(in crate::fleet) fn new() -> Self {
         let fleet = Fleet::new(Limits::default());
         Self {
             fleet,
@@ -122,7 +122,7 @@ impl Rig {
     }
 
     /// One event as a batch of its own.
-    pub(super) fn handle(&mut self, event: Event) -> Vec<Effect> {
+    pub(in crate::fleet) fn handle(&mut self, event: Event) -> Vec<Effect> {
         let mut out = Effects::default();
         self.fleet.handle(self.now, event, &mut out);
         self.fleet.settle(self.now, &mut out);
@@ -130,13 +130,13 @@ impl Rig {
         out.drain()
     }
 
-    pub(super) fn ticket(&mut self) -> Ticket {
+    pub(in crate::fleet) fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
     }
 
     /// Moves the clock to the fleet's own deadlines up to `until`, ticking at each.
-    pub(super) fn tick_until(&mut self, until: Timestamp) -> Vec<Effect> {
+    pub(in crate::fleet) fn tick_until(&mut self, until: Timestamp) -> Vec<Effect> {
         let mut all = Vec::new();
         while let Some(due) = self.fleet.next_deadline().filter(|due| *due <= until) {
             self.now = self.now.max(due);
@@ -146,11 +146,11 @@ impl Rig {
         all
     }
 
-    pub(super) fn hello(&mut self, name: &str, places: u32) -> Vec<Effect> {
+    pub(in crate::fleet) fn hello(&mut self, name: &str, places: u32) -> Vec<Effect> {
         self.hello_with(name, places, BTreeSet::new())
     }
 
-    pub(super) fn hello_with(
+    pub(in crate::fleet) fn hello_with(
         &mut self,
         name: &str,
         places: u32,
@@ -166,7 +166,7 @@ impl Rig {
         self.handle(Event::AgentHello(hello(name, session, places, attempts)))
     }
 
-    pub(super) fn gone(&mut self, name: &str) -> Vec<Effect> {
+    pub(in crate::fleet) fn gone(&mut self, name: &str) -> Vec<Effect> {
         let session = self.sessions[name];
         self.handle(Event::AgentGone {
             agent: agent(name),
@@ -174,7 +174,7 @@ impl Rig {
         })
     }
 
-    pub(super) fn job(&mut self, spec: Spec, array: u32) -> Job {
+    pub(in crate::fleet) fn job(&mut self, spec: Spec, array: u32) -> Job {
         self.jobs += 1;
         let digest = digest(1);
         let repository = "registry.example/etl".parse().unwrap();
@@ -195,7 +195,7 @@ impl Rig {
         }
     }
 
-    pub(super) fn submit_job(&mut self, job: Job) -> Vec<Effect> {
+    pub(in crate::fleet) fn submit_job(&mut self, job: Job) -> Vec<Effect> {
         let ticket = self.ticket();
         let jobs = vec![NewJob {
             job: Arc::new(job),
@@ -204,13 +204,18 @@ impl Rig {
         self.handle(Event::Submitted { ticket, jobs })
     }
 
-    pub(super) fn submit(&mut self, spec: Spec, array: u32) -> (JobId, Vec<Effect>) {
+    pub(in crate::fleet) fn submit(&mut self, spec: Spec, array: u32) -> (JobId, Vec<Effect>) {
         let job = self.job(spec, array);
         let id = job.id;
         (id, self.submit_job(job))
     }
 
-    pub(super) fn report(&mut self, name: &str, attempt: AttemptId, news: News) -> Vec<Effect> {
+    pub(in crate::fleet) fn report(
+        &mut self,
+        name: &str,
+        attempt: AttemptId,
+        news: News,
+    ) -> Vec<Effect> {
         let session = self.sessions[name];
         self.handle(Event::Reported(Report {
             agent: agent(name),
@@ -221,13 +226,18 @@ impl Rig {
         }))
     }
 
-    pub(super) fn start(&mut self, name: &str, attempt: AttemptId) {
+    pub(in crate::fleet) fn start(&mut self, name: &str, attempt: AttemptId) {
         self.report(name, attempt, News::Accepted);
         let at = self.now;
         self.report(name, attempt, News::Started { at });
     }
 
-    pub(super) fn end(&mut self, name: &str, attempt: AttemptId, end: End) -> Vec<Effect> {
+    pub(in crate::fleet) fn end(
+        &mut self,
+        name: &str,
+        attempt: AttemptId,
+        end: End,
+    ) -> Vec<Effect> {
         let ended = self.now;
         let usage = Usage::default();
         let end = AttemptEnd {
@@ -240,7 +250,7 @@ impl Rig {
         self.report(name, attempt, News::Ended(Box::new(end)))
     }
 
-    pub(super) fn cancel(&mut self, job: JobId, tasks: Option<&str>) -> Vec<Effect> {
+    pub(in crate::fleet) fn cancel(&mut self, job: JobId, tasks: Option<&str>) -> Vec<Effect> {
         let ticket = self.ticket();
         let tasks = tasks.map(|text| text.parse().unwrap());
         let reason = "not needed".to_owned();
@@ -255,7 +265,7 @@ impl Rig {
 }
 
 /// What an agent with room for `places` tasks of any size says of itself.
-pub(super) fn hello(
+pub(in crate::fleet) fn hello(
     name: &str,
     session: SessionNo,
     places: u32,
@@ -283,21 +293,21 @@ pub(super) fn hello(
     }
 }
 
-pub(super) const fn attempt(job: JobId, index: u32, number: u32) -> AttemptId {
+pub(in crate::fleet) const fn attempt(job: JobId, index: u32, number: u32) -> AttemptId {
     AttemptId {
         task: TaskId { job, index },
         number: AttemptNo(number),
     }
 }
 
-pub(super) fn failed(code: i32) -> End {
+pub(in crate::fleet) fn failed(code: i32) -> End {
     End {
         exit_code: Some(code),
         ..End::of(Outcome::Failed, EndReason::Exited)
     }
 }
 
-pub(super) fn succeeded() -> End {
+pub(in crate::fleet) fn succeeded() -> End {
     End {
         exit_code: Some(0),
         ..End::of(Outcome::Succeeded, EndReason::Exited)
@@ -305,7 +315,7 @@ pub(super) fn succeeded() -> End {
 }
 
 /// Which attempts were offered to whom, with which digest.
-pub(super) fn offers(effects: &[Effect]) -> Vec<(String, AttemptId, Digest)> {
+pub(in crate::fleet) fn offers(effects: &[Effect]) -> Vec<(String, AttemptId, Digest)> {
     let offer = |effect: &Effect| match effect {
         Effect::Order {
             agent,
@@ -316,7 +326,7 @@ pub(super) fn offers(effects: &[Effect]) -> Vec<(String, AttemptId, Digest)> {
     effects.iter().filter_map(offer).collect()
 }
 
-pub(super) fn stops(effects: &[Effect]) -> Vec<AttemptId> {
+pub(in crate::fleet) fn stops(effects: &[Effect]) -> Vec<AttemptId> {
     let stop = |effect: &Effect| match effect {
         Effect::Order {
             order: Order::Stop { attempt, .. },
@@ -327,7 +337,7 @@ pub(super) fn stops(effects: &[Effect]) -> Vec<AttemptId> {
     effects.iter().filter_map(stop).collect()
 }
 
-pub(super) fn answers(effects: &[Effect]) -> Vec<&Answer> {
+pub(in crate::fleet) fn answers(effects: &[Effect]) -> Vec<&Answer> {
     let mut found = Vec::new();
     for effect in effects {
         if let Effect::Answer { answer, .. } = effect {
@@ -338,7 +348,7 @@ pub(super) fn answers(effects: &[Effect]) -> Vec<&Answer> {
 }
 
 /// How the tasks ended, from their rows.
-pub(super) fn ends(effects: &[Effect]) -> Vec<(u32, String)> {
+pub(in crate::fleet) fn ends(effects: &[Effect]) -> Vec<(u32, String)> {
     let end = |effect: &Effect| match effect {
         Effect::Record(Record::Task { task, row }) => match &row.state {
             crate::task::RowState::Ended { end, .. } => Some((task.index, end.to_string())),
