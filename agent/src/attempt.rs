@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::disk::Disks;
 use crate::engine_watch::EngineWatch;
 use crate::images::Images;
+use crate::init;
 use crate::journal::{Entry, History, Intent, Journal};
 use crate::metrics::AgentMetrics;
 use crate::offer::{DISK_FULL, DOCKER_DEGRADED, Task};
@@ -50,6 +51,8 @@ pub(crate) struct Shared<R> {
     pub config: Config,
     pub engine: EngineInfo,
     pub boot_id: String,
+    /// The program that containers get as their init process. `None`: the engine's own.
+    pub init: Option<PathBuf>,
     /// Known from the first welcome of a coordinator on.
     pub cluster: std::sync::OnceLock<String>,
     pub images: Images<R>,
@@ -121,6 +124,7 @@ struct Home {
     name: String,
     cluster: String,
     term: u64,
+    init_key: Option<String>,
 }
 
 impl Home {
@@ -130,12 +134,14 @@ impl Home {
             name,
             cluster,
             term,
+            init_key,
         } = self;
         Entry::Accepted {
             offer: offer.encode_to_vec(),
             container: name.clone(),
             cluster: cluster.clone(),
             term: *term,
+            init_key: init_key.clone(),
         }
     }
 }
@@ -163,6 +169,8 @@ struct Life<R> {
     name: String,
     cluster: String,
     term: u64,
+    /// `None`: the container has the engine's init process.
+    init_key: Option<String>,
     dir: PathBuf,
     journal: Journal,
     control: Control,
@@ -208,6 +216,7 @@ pub(crate) async fn run<R: Runtime>(
                     name: container_name(&cluster, id),
                     cluster,
                     term,
+                    init_key: shared.init.as_ref().map(|_| init::new_key()),
                 };
                 match Journal::create(shared.attempt_dir(id), home.accepted(&offer)).await {
                     Ok(journal) => {
@@ -223,6 +232,7 @@ pub(crate) async fn run<R: Runtime>(
                         name: history.container.clone(),
                         cluster: history.cluster.clone(),
                         term: history.term,
+                        init_key: history.init_key.clone(),
                     };
                     let life = Life::new(shared, task, home, journal, control, traceparent);
                     life.again(*history).await;
@@ -268,6 +278,7 @@ impl<R: Runtime> Life<R> {
             name,
             cluster,
             term,
+            init_key,
         } = home;
         let dir = shared.attempt_dir(task.id);
         let group = shared
@@ -283,6 +294,7 @@ impl<R: Runtime> Life<R> {
             name,
             cluster,
             term,
+            init_key,
             dir,
             journal,
             control,

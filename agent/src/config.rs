@@ -56,6 +56,16 @@ pub struct Config {
     /// Containers created and started at a time. `MUSTER_AGENT_STARTS`, default four per CPU: measured on two
     /// CPUs, where more gained nothing.
     pub starts: u32,
+    /// `MUSTER_AGENT_INIT`: `muster`, the default, or `engine`.
+    pub init: InitChoice,
+}
+
+/// Whose init process containers get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitChoice {
+    /// muster's own, where the engine can mount it.
+    Muster,
+    Engine,
 }
 
 /// With less than the larger of the two free, an agent takes no new tasks.
@@ -76,7 +86,7 @@ pub struct ImageGc {
     pub low: u8,
 }
 
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     "MUSTER_AGENT_COORDINATOR",
     "MUSTER_AGENT_CPUS",
     "MUSTER_AGENT_DATA_DIR",
@@ -84,6 +94,7 @@ const KNOWN: [&str; 19] = [
     "MUSTER_AGENT_DISK_FREE_PERCENT",
     "MUSTER_AGENT_GPUS",
     "MUSTER_AGENT_IMAGE_GC",
+    "MUSTER_AGENT_INIT",
     "MUSTER_AGENT_LABELS",
     "MUSTER_AGENT_MEMORY",
     "MUSTER_AGENT_METRICS_LISTEN",
@@ -140,6 +151,7 @@ impl Config {
             otlp_endpoint: owned(vars.text("MUSTER_AGENT_OTLP_ENDPOINT")),
             pulls: vars.count("MUSTER_AGENT_PULLS", 3)?,
             starts: vars.count("MUSTER_AGENT_STARTS", host.cpus * 4)?,
+            init: vars.init("MUSTER_AGENT_INIT")?,
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::runtime::Runtime as _;
 use crate::runtime::docker::DockerRuntime;
 
 mod contract;
+mod init;
 mod leftovers;
 
 const TESTBOX: &str = "muster/testbox:1";
@@ -42,10 +43,15 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Option<Self> {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Option<Self> {
         let (engine, image) = engine().await?;
         let coordinator = Coordinator::start(1).await;
         let dir = tempfile::tempdir().unwrap();
-        let config = coordinator.config(dir.path());
+        let mut config = coordinator.config(dir.path());
+        change(&mut config);
         let agent = Agent::start(engine.clone(), config.clone());
         Some(Self {
             engine,
@@ -71,6 +77,12 @@ impl Bench {
     async fn text(&self, id: AttemptId) -> String {
         let log = self.coordinator.log(id).await;
         log.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Stops the agent and removes the container that it keeps because nobody acknowledged its end.
+    async fn discard(mut self, name: &str) {
+        self.agent.take().unwrap().stop().await;
+        self.engine.remove(name).await.unwrap();
     }
 
     /// Stops the agent and checks that nothing of it is left in the engine.

@@ -29,6 +29,9 @@ pub(crate) enum Entry {
         container: String,
         cluster: String,
         term: u64,
+        /// What the container's init process signs its record with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        init_key: Option<String>,
     },
     StartIntent(Intent),
     Started {
@@ -160,6 +163,8 @@ pub(crate) struct History {
     pub container: String,
     pub cluster: String,
     pub term: u64,
+    /// `None`: the container has the engine's init process.
+    pub init_key: Option<String>,
     pub intent: Option<Intent>,
     pub started: Option<u64>,
     pub kills: Vec<Kill>,
@@ -217,6 +222,7 @@ fn apply(history: &mut Option<History>, entry: Entry) -> Option<()> {
         container,
         cluster,
         term,
+        init_key,
     } = entry
     {
         *history = Some(History {
@@ -224,6 +230,7 @@ fn apply(history: &mut Option<History>, entry: Entry) -> Option<()> {
             container,
             cluster,
             term,
+            init_key,
             intent: None,
             started: None,
             kills: Vec::new(),

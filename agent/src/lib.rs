@@ -25,6 +25,7 @@ mod disk;
 mod engine_watch;
 mod host;
 mod images;
+mod init;
 mod journal;
 mod leftovers;
 mod metrics;
@@ -48,6 +49,7 @@ mod rig;
 pub use config::Config;
 
 use attempt::{ATTEMPTS, Shared};
+use config::InitChoice;
 use disk::{Disks, Measure};
 use engine_watch::EngineWatch;
 use images::{Images, Shelf};
@@ -152,6 +154,7 @@ fn share<R: Runtime>(
         ),
         starts: Semaphore::new(usize::try_from(config.starts).unwrap_or(1)),
         boot_id: host::boot_id(),
+        init: install_init(&config, &engine),
         cluster: OnceLock::new(),
         outbox: Outbox::default(),
         logs: Arc::new(Logs::default()),
@@ -163,6 +166,19 @@ fn share<R: Runtime>(
         engine,
         metrics,
     }
+}
+
+/// The init process for containers. `None`: the engine's own.
+fn install_init(config: &Config, engine: &EngineInfo) -> Option<PathBuf> {
+    if config.init == InitChoice::Engine || !engine.mounts {
+        return None;
+    }
+    init::install(&config.data_dir)
+        .inspect_err(|error| {
+            let error: &dyn std::error::Error = error;
+            tracing::warn!(error, "init process can't be used, the engine's is");
+        })
+        .ok()
 }
 
 /// Runs the parts until `shutdown`.

@@ -53,6 +53,64 @@ pub struct Restart {
     pub started: Option<Timestamp>,
 }
 
+/// What muster's own init process has to say of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitWord {
+    /// The container has the engine's init process, which says nothing.
+    Absent,
+    /// It left no record: it was killed, or the disk or the task was in the way.
+    Silent {
+        /// It did use the one start.
+        ran: bool,
+    },
+    Record(Run),
+}
+
+/// A record of the init process, which was on the disk before the engine knew of the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub started: Timestamp,
+    pub ended: Timestamp,
+    pub end: RunEnd,
+    /// The first signal that was sent from outside the container, by whomever.
+    pub signal: Option<i32>,
+    /// The task was stopped because nobody renewed its lease.
+    pub lease_ended: bool,
+    /// The kernel killed a process of the container for memory.
+    pub oom_killed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    Exited(i32),
+    Signaled(i32),
+    /// The program can't be executed: the system's error number.
+    NoProgram(i32),
+}
+
+impl Run {
+    /// As the engine would show it, had it missed nothing.
+    fn exit(&self, shown: &Exit) -> Exit {
+        Exit {
+            started: Some(shown.started.unwrap_or(self.started)),
+            finished: Some(self.ended),
+            code: match self.end {
+                RunEnd::Exited(code) => code,
+                RunEnd::Signaled(signal) => 128 + signal,
+                RunEnd::NoProgram(ENOENT) => 127,
+                RunEnd::NoProgram(_) => 126,
+            },
+            oom_killed: shown.oom_killed || self.oom_killed,
+            error: String::new(),
+        }
+    }
+}
+
+const ENOENT: i32 = 2;
+/// Exit codes of the init process itself. A task's own come with a record.
+const SECOND_START: i32 = 123;
+const INIT_UNUSABLE: i32 = 122;
+
 /// Everything the verdict rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence<'a> {
@@ -61,6 +119,7 @@ pub struct Evidence<'a> {
     /// A deadly signal that the engine was asked to send by somebody else.
     pub foreign_kill: Option<Timestamp>,
     pub engine: EngineHistory,
+    pub init: InitWord,
     /// What the container's init process said when it could not execute the task's program.
     pub init_failure: Option<String>,
     /// Besides 0.
@@ -74,9 +133,23 @@ const MESSAGE_MAX: usize = 1024;
 /// The verdict.
 #[must_use]
 pub fn classify(evidence: &Evidence<'_>) -> End {
+    if let InitWord::Record(run) = &evidence.init {
+        // What the engine lost or made up since does not count.
+        let exit = run.exit(&evidence.exit);
+        let told = Evidence {
+            exit,
+            ..evidence.clone()
+        };
+        return by_record(&told, run);
+    }
     let exit = &evidence.exit;
     if let Some(kill) = first_own_kill(evidence) {
         return by_own_hand(kill);
+    }
+    if let InitWord::Silent { ran } = evidence.init
+        && let Some(end) = by_silence(exit, ran)
+    {
+        return end;
     }
     if exit.started.is_none() {
         return never_started(exit);
@@ -90,9 +163,7 @@ pub fn classify(evidence: &Evidence<'_>) -> End {
         return End::of(Outcome::Lost, reason);
     }
     if exit.code == 137 && exit.oom_killed {
-        let mut end = End::of(Outcome::Oom, EndReason::MemoryLimit);
-        end.exit_code = Some(exit.code);
-        return end;
+        return out_of_memory(exit);
     }
     if let Some(message) = &evidence.init_failure {
         return End {
@@ -104,6 +175,71 @@ pub fn classify(evidence: &Evidence<'_>) -> End {
         return End::of(Outcome::InfraError, reason);
     }
     by_itself(evidence)
+}
+
+fn by_record(evidence: &Evidence<'_>, run: &Run) -> End {
+    let exit = &evidence.exit;
+    // One that came after the end was not heard.
+    if run.signal.is_some()
+        && let Some(kill) = first_own_kill(evidence)
+    {
+        return by_own_hand(kill);
+    }
+    if run.lease_ended {
+        return End {
+            message: "it was stopped because its lease was not renewed".to_owned(),
+            ..End::of(Outcome::Lost, EndReason::AgentLost)
+        };
+    }
+    if let RunEnd::NoProgram(errno) = run.end {
+        return End {
+            message: std::io::Error::from_raw_os_error(errno).to_string(),
+            ..no_program(exit.code)
+        };
+    }
+    if exit.code == 137 && exit.oom_killed {
+        return out_of_memory(exit);
+    }
+    if run.signal.is_some() {
+        let reason = if stopping(evidence) {
+            EndReason::Interrupted
+        } else {
+            EndReason::KilledExternally
+        };
+        return End::of(Outcome::InfraError, reason);
+    }
+    if exit.code == 137 {
+        return End::of(Outcome::InfraError, EndReason::KilledExternally);
+    }
+    by_itself(evidence)
+}
+
+/// What can be told from an init process that left no record.
+fn by_silence(exit: &Exit, ran: bool) -> Option<End> {
+    let lost = |message: &str| End {
+        message: message.to_owned(),
+        ..End::of(Outcome::Lost, EndReason::EngineLost)
+    };
+    match exit.code {
+        _ if exit.started.is_none() && ran => {
+            Some(lost("it ran, and the engine does not know of it"))
+        }
+        SECOND_START => Some(lost(
+            "it was started a second time, which ran nothing, and the first left no record",
+        )),
+        INIT_UNUSABLE => Some(End {
+            message: "the container's init process could not do its work".to_owned(),
+            ..End::of(Outcome::InfraError, EndReason::NeverStarted)
+        }),
+        _ => None,
+    }
+}
+
+fn out_of_memory(exit: &Exit) -> End {
+    End {
+        exit_code: Some(exit.code),
+        ..End::of(Outcome::Oom, EndReason::MemoryLimit)
+    }
 }
 
 /// The first signal of ours, unless the container had already ended when it was sent.
@@ -156,17 +292,23 @@ fn ended_with_the_host(evidence: &Evidence<'_>) -> bool {
     evidence.engine.rebooted || evidence.engine.restart.is_some_and(after_start)
 }
 
-/// Whether something other than the task or the agent had a hand in the end.
-fn foreign_hand(evidence: &Evidence<'_>) -> Option<EndReason> {
+/// Whether it ended while the engine was stopping or down and may have signalled it.
+fn stopping(evidence: &Evidence<'_>) -> bool {
     let Evidence { exit, engine, .. } = evidence;
-    let stopping = match engine.restart {
+    match engine.restart {
         // A live-restoring engine signals nobody when it stops; a host that goes down does.
         Some(_) if engine.live_restore && !engine.rebooted => false,
         Some(restart) => exit
             .finished
             .is_none_or(|finished| finished > restart.last_contact),
         None => engine.rebooted,
-    };
+    }
+}
+
+/// Whether something other than the task or the agent had a hand in the end.
+fn foreign_hand(evidence: &Evidence<'_>) -> Option<EndReason> {
+    let exit = &evidence.exit;
+    let stopping = stopping(evidence);
     let is_success = succeeded(evidence);
     if evidence.foreign_kill.is_some() {
         return Some(if stopping {

@@ -168,6 +168,8 @@ pub struct EngineInfo {
     /// Gives each attempt a control group of its own, readable after its end.
     pub cgroup_parents: bool,
     pub cpus: u32,
+    /// It can mount files and directories of this host.
+    pub mounts: bool,
     /// Where it keeps images and containers, if that is on this host.
     pub root: Option<PathBuf>,
 }
@@ -200,6 +202,33 @@ pub struct NewContainer {
     pub run_dir: PathBuf,
     /// The control group above the container's own.
     pub cgroup_parent: Option<String>,
+    /// `None`: the engine's own init process.
+    pub init: Option<InitProcess>,
+}
+
+/// muster's own init process for a container; see `docs/init.md`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitProcess {
+    /// The program, on this host.
+    pub program: PathBuf,
+    /// The host's directory where it takes the one start and leaves its record.
+    pub records: PathBuf,
+    /// What shows that it wrote the record.
+    pub key: String,
+    /// The task's own program and arguments, of which there is at least one.
+    pub argv: Vec<String>,
+    pub lease: Option<LeaseTerms>,
+}
+
+/// The task runs only while the agent renews its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// The host's directory that holds nothing but the lease.
+    pub dir: PathBuf,
+    /// The oldest that the last renewal may be, by the clock that also runs while the host sleeps.
+    pub limit: Duration,
+    /// Between TERM and KILL.
+    pub grace: Duration,
 }
 
 /// A container as the engine shows it.
@@ -270,6 +299,8 @@ pub enum Credentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
     pub id: String,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
     /// Empty: root.
     pub user: String,
 }

@@ -1,6 +1,6 @@
 //! What the agent's classifier is told, and the ends that need no classifier.
 
-use muster_agent::outcome::{EngineHistory, Evidence, Exit, KillReason, Restart};
+use muster_agent::outcome::{EngineHistory, Evidence, Exit, InitWord, KillReason, Restart};
 use muster_core::ids::AttemptId;
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::Timestamp;
@@ -48,6 +48,7 @@ pub(crate) fn evidence(host: &Host, attempt: AttemptId) -> Evidence<'_> {
         },
         kills: &journal.kills,
         foreign_kill: container.foreign_kill.filter(|_| journal.kills.is_empty()),
+        init: InitWord::Absent,
         init_failure: None,
         engine,
         success_codes: &journal.offer.job.spec.success_codes,

@@ -33,9 +33,10 @@ struct Target {
 }
 
 /// What each crate of ours may know of the others.
-const OURS: [(&str, &[&str]); 7] = [
+const OURS: [(&str, &[&str]); 8] = [
     ("muster-proto", &[]),
     ("muster-core", &[]),
+    ("muster-init", &[]),
     ("muster-coordinator", &["muster-core", "muster-proto"]),
     ("muster-agent", &["muster-core", "muster-proto"]),
     (
@@ -79,6 +80,8 @@ const UNDER_CORE: [&str; 8] = [
     "syn",
     "unicode-ident",
 ];
+/// The agent's build compiles it with rustc alone.
+const INIT: [&str; 0] = [];
 const PROTO: [&str; 5] = ["bytes", "prost", "prost-types", "tonic", "tonic-prost"];
 /// What a crate must never see.
 const NEVER: [(&str, &[&str]); 4] = [
@@ -140,6 +143,7 @@ fn complaints(packages: &[Package]) -> Vec<String> {
         let only = match name {
             "muster-core" => Some(&CORE[..]),
             "muster-proto" => Some(&PROTO[..]),
+            "muster-init" => Some(&INIT[..]),
             _ => None,
         };
         let strangers = direct(package)
@@ -155,7 +159,11 @@ fn complaints(packages: &[Package]) -> Vec<String> {
         }
         for target in &package.targets {
             let is_program = target.kind.iter().any(|kind| kind == "bin");
-            let may = [("muster-cli", "muster"), ("muster-bench", "muster-bench")];
+            let may = [
+                ("muster-cli", "muster"),
+                ("muster-bench", "muster-bench"),
+                ("muster-init", "muster-init"),
+            ];
             if is_program && !may.contains(&(name, target.name.as_str())) {
                 found.push(format!("{name} must not build the program {}", target.name));
             }
@@ -230,6 +238,7 @@ fn a_wrong_dependency_is_found() {
             "muster-core must not know muster-proto",
         ),
         ("muster-proto", "serde", "muster-proto must not use serde"),
+        ("muster-init", "libc", "muster-init must not use libc"),
         (
             "muster-agent",
             "muster-coordinator",

@@ -8,7 +8,7 @@ use muster_core::ids::{AgentId, AttemptId, TeamName};
 use crate::config::Config;
 use crate::offer::Task;
 use crate::policy::is_root;
-use crate::runtime::{ImageFacts, NewContainer};
+use crate::runtime::{ImageFacts, InitProcess, NewContainer};
 
 /// Of an image that names no user, or root.
 const NOBODY: &str = "65532:65532";
@@ -46,15 +46,20 @@ pub(super) struct Surroundings<'a> {
     pub traceparent: &'a str,
     pub run_dir: PathBuf,
     pub cgroup_parent: Option<String>,
+    /// The init process's program, directory and key.
+    pub init: Option<(PathBuf, PathBuf, String)>,
 }
 
 pub(super) fn new_container(task: &Task, around: Surroundings<'_>) -> NewContainer {
+    let argv = argv(task, around.image);
+    let env = environment(task, &around);
+    let init = around.init.clone().filter(|_| !argv.is_empty());
     NewContainer {
         name: around.name.to_owned(),
         image: around.image.id.clone(),
         entrypoint: task.entrypoint.clone(),
         command: task.command.clone(),
-        env: environment(task, &around),
+        env,
         labels: labels(task, &around),
         workdir: task.workdir.clone(),
         user: user(task, around.image),
@@ -66,7 +71,31 @@ pub(super) fn new_container(task: &Task, around: Surroundings<'_>) -> NewContain
         writable_root: task.writable_root,
         run_dir: around.run_dir,
         cgroup_parent: around.cgroup_parent,
+        init: init.map(|(program, records, key)| InitProcess {
+            program,
+            records,
+            key,
+            argv,
+            lease: None,
+        }),
     }
+}
+
+/// What the engine would run, by its rules: an entrypoint of the task's own also drops the image's
+/// command, and one of a single empty word is none.
+fn argv(task: &Task, image: &ImageFacts) -> Vec<String> {
+    let given = task.entrypoint.as_ref();
+    let entrypoint = given.unwrap_or(&image.entrypoint);
+    let is_none = entrypoint.first().is_none_or(String::is_empty);
+    let command: &[String] = if !task.command.is_empty() {
+        &task.command[..]
+    } else if given.is_none_or(Vec::is_empty) {
+        &image.command
+    } else {
+        &[]
+    };
+    let entrypoint = if is_none { &[][..] } else { entrypoint };
+    [entrypoint, command].concat()
 }
 
 /// The task's own wish was checked against the policy; the image's was not.

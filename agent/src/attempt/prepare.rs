@@ -1,6 +1,7 @@
 //! From the accepted offer to a running container: the image, the network, the container, the one start.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::container::{Surroundings, network_name, new_container};
 use super::{Ending, Life, RUN, infra, stopped_early};
 use crate::host;
 use crate::images::{ImageFailure, Ready};
+use crate::init;
 use crate::journal::{Entry, Intent};
 use crate::output::spool::{LogFile, Spool};
 use crate::plan::{self, Action, Journaled, Seen};
@@ -142,10 +144,16 @@ impl<R: Runtime> Life<R> {
     /// Writable for whatever user the task has; nobody else on the host can get at it, because the
     /// data directory above is closed.
     async fn make_run_dir(&self) -> Result<(), Ending> {
-        let dir = self.dir.join(RUN);
+        let (dir, run) = (self.dir.clone(), self.dir.join(RUN));
+        let own_init = self.init().is_some();
         let made = tokio::task::spawn_blocking(move || {
-            std::fs::create_dir_all(&dir)?;
-            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777))
+            std::fs::create_dir_all(&run)?;
+            std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o777))?;
+            if own_init {
+                init::prepare(&dir)
+            } else {
+                Ok(())
+            }
         });
         match made.await {
             Ok(Ok(())) => Ok(()),
@@ -167,8 +175,16 @@ impl<R: Runtime> Life<R> {
             traceparent: &self.traceparent,
             run_dir: self.dir.join(RUN),
             cgroup_parent: self.group.as_ref().map(|group| group.name().to_owned()),
+            init: self.init(),
         };
         new_container(&self.task, around)
+    }
+
+    /// The program, the directory of records and the key, if the container has muster's init process.
+    fn init(&self) -> Option<(PathBuf, PathBuf, String)> {
+        let program = self.shared.init.clone()?;
+        let key = self.init_key.clone()?;
+        Some((program, self.dir.join(init::RECORDS), key))
     }
 
     async fn after_create(&self, created: Result<(), CreateError>) -> Result<Next, Ending> {
@@ -290,8 +306,7 @@ impl<R: Runtime> Life<R> {
                     None => {
                         let log = spool.log();
                         spool.finish().await;
-                        let end = infra("the engine did not start it");
-                        (Ending::never_ran(end), log)
+                        (self.did_not_start().await, log)
                     }
                 }
             }
@@ -304,8 +319,7 @@ impl<R: Runtime> Life<R> {
             Action::Attach | Action::Harvest => self.follow_through(container, spool, false).await,
             Action::ReportGone | Action::Deliver | Action::Leave | Action::Forget => {
                 let log = self.close_log(spool, false);
-                let end = End::of(Outcome::Lost, EndReason::ContainerGone);
-                (Ending { end, container }, log)
+                (self.gone(container).await, log)
             }
         }
     }

@@ -11,8 +11,11 @@ use tokio::time::Instant;
 use super::wedge::Wedge;
 use super::{Ending, Life, RETRY, RETRY_MAX, StopOrder};
 use crate::host;
+use crate::init;
 use crate::journal::Entry;
-use crate::outcome::{EngineHistory, Evidence, Exit, Kill, KillReason, Restart, classify};
+use crate::outcome::{
+    EngineHistory, Evidence, Exit, InitWord, Kill, KillReason, Restart, Run, classify,
+};
 use crate::output::spool::{LogFile, Spool};
 use crate::output::{self, Begin};
 use crate::plan::Seen;
@@ -22,8 +25,8 @@ use crate::runtime::{Container, EngineError, KillError, LogsFrom, Runtime, Signa
 const KILL_AGAIN: Duration = Duration::from_secs(30);
 /// The clock that counts a run also runs while the host sleeps; timers don't.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
-/// How the init process that Docker puts into containers begins its last words.
-const INIT_PREFIX: &str = "[FATAL tini (";
+/// How the init process that Docker puts into containers begins its last words, and ours.
+const INIT_PREFIXES: [&str; 2] = ["[FATAL tini (", "[FATAL muster-init"];
 const INIT_WORDS: Duration = Duration::from_secs(2);
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -229,36 +232,99 @@ impl<R: Runtime> Life<R> {
 
     /// The verdict, with everything it rests on.
     pub(super) async fn classify(&mut self, container: Option<Container>) -> Ending {
-        let Some(found) = container else {
-            return Ending {
-                end: End::of(Outcome::Lost, EndReason::ContainerGone),
-                container: None,
-            };
+        let init = self.init_word().await;
+        let Some(mut found) = container else {
+            return self.gone(None).await;
         };
-        let foreign_kill = if self.kills.is_empty() && found.started.is_some() {
+        if let InitWord::Record(run) = &init {
+            // The engine's times may be of its own restart.
+            found.finished = Some(run.ended);
+            found.started.get_or_insert(run.started);
+        }
+        let exit = Exit {
+            started: found.started,
+            finished: found.finished,
+            code: found.exit_code,
+            oom_killed: found.oom_killed,
+            error: found.error.clone(),
+        };
+        // The record says it better.
+        let unsaid = !matches!(init, InitWord::Record(_));
+        let foreign_kill = if unsaid && self.kills.is_empty() && found.started.is_some() {
             self.shared.watch.foreign_kill(&self.name).await
         } else {
             None
         };
-        let engine = self.engine_history().await;
+        let init_failure = if unsaid {
+            self.init_failure(&found).await
+        } else {
+            None
+        };
         let end = classify(&Evidence {
-            exit: Exit {
-                started: found.started,
-                finished: found.finished,
-                code: found.exit_code,
-                oom_killed: found.oom_killed,
-                error: found.error.clone(),
-            },
+            exit,
             kills: &self.kills,
             foreign_kill,
-            init_failure: self.init_failure(&found).await,
-            engine,
+            init,
+            init_failure,
+            engine: self.engine_history().await,
             success_codes: &self.task.success_codes,
         });
         Ending {
             end,
             container: Some(found),
         }
+    }
+
+    /// Of a container that the engine does not have, or will not give back: only its init process may
+    /// know how it ended.
+    pub(super) async fn gone(&self, container: Option<Container>) -> Ending {
+        let end = match self.init_word().await {
+            InitWord::Record(run) => self.end_by_record(run).await,
+            InitWord::Absent | InitWord::Silent { .. } => {
+                End::of(Outcome::Lost, EndReason::ContainerGone)
+            }
+        };
+        Ending { end, container }
+    }
+
+    /// The engine says that it never ran. It may have forgotten.
+    pub(super) async fn did_not_start(&self) -> Ending {
+        let end = match self.init_word().await {
+            InitWord::Record(run) => self.end_by_record(run).await,
+            InitWord::Silent { ran: true } => End::of(Outcome::Lost, EndReason::EngineLost),
+            InitWord::Absent | InitWord::Silent { ran: false } => {
+                super::infra("the engine did not start it")
+            }
+        };
+        Ending::never_ran(end)
+    }
+
+    async fn end_by_record(&self, run: Run) -> End {
+        classify(&Evidence {
+            exit: Exit {
+                started: None,
+                finished: None,
+                code: 0,
+                oom_killed: false,
+                error: String::new(),
+            },
+            kills: &self.kills,
+            foreign_kill: None,
+            init: InitWord::Record(run),
+            init_failure: None,
+            engine: self.engine_history().await,
+            success_codes: &self.task.success_codes,
+        })
+    }
+
+    /// What muster's own init process left of this container.
+    async fn init_word(&self) -> InitWord {
+        let Some(key) = self.init_key.clone() else {
+            return InitWord::Absent;
+        };
+        let dir = self.dir.clone();
+        let read = tokio::task::spawn_blocking(move || init::read(&dir, &key));
+        read.await.unwrap_or(InitWord::Silent { ran: false })
     }
 
     /// What the init process printed if it could not execute the task's program. Its exit codes alone
@@ -275,7 +341,9 @@ impl<R: Runtime> Life<R> {
         let first = tokio::time::timeout(INIT_WORDS, pieces.next()).await;
         let piece = first.ok()??.ok()?;
         let text = String::from_utf8_lossy(&piece.data);
-        let said = text.strip_prefix(INIT_PREFIX)?.split_once("] ")?.1;
+        let mut prefixes = INIT_PREFIXES.iter();
+        let said = prefixes.find_map(|prefix| text.strip_prefix(prefix))?;
+        let said = said.split_once("] ")?.1;
         Some(said.trim_end().to_owned())
     }
 

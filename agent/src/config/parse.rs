@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use muster_core::ids::{BadName, JobName};
 
-use super::ImageGc;
+use super::{ImageGc, InitChoice};
 use crate::policy::BadPolicy;
 
 /// A setting that can't be used. Every message names the variable and its value.
@@ -58,6 +58,11 @@ pub enum BadSetting {
     },
     #[error("{variable}: {text:?} is neither off nor two percentages such as 80-70")]
     ImageGc {
+        variable: &'static str,
+        text: String,
+    },
+    #[error("{variable}: {text:?} is neither muster nor engine")]
+    Init {
         variable: &'static str,
         text: String,
     },
@@ -194,6 +199,17 @@ impl Vars<'_> {
             text: text.to_owned(),
         };
         marks.map(Some).ok_or_else(bad)
+    }
+
+    pub(super) fn init(&self, variable: &'static str) -> Result<InitChoice, BadSetting> {
+        match self.text(variable) {
+            None | Some("muster") => Ok(InitChoice::Muster),
+            Some("engine") => Ok(InitChoice::Engine),
+            Some(text) => Err(BadSetting::Init {
+                variable,
+                text: text.to_owned(),
+            }),
+        }
     }
 
     pub(super) fn gpus(&self, variable: &'static str) -> Result<u32, BadSetting> {

@@ -90,6 +90,7 @@ fn a_bad_setting_is_named_with_its_value() {
         ("MUSTER_AGENT_MEMORY", "much"),
         ("MUSTER_AGENT_GPUS", "65"),
         ("MUSTER_AGENT_IMAGE_GC", "no"),
+        ("MUSTER_AGENT_INIT", "tini"),
         ("MUSTER_AGENT_IMAGE_GC", "70-80"),
         ("MUSTER_AGENT_DISK_FREE", "lots"),
         ("MUSTER_AGENT_DISK_FREE_PERCENT", "91"),

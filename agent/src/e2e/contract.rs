@@ -25,6 +25,7 @@ fn container(name: &str, image: &str, command: &[&str], dir: &std::path::Path) -
         writable_root: false,
         run_dir: dir.to_owned(),
         cgroup_parent: None,
+        init: None,
     }
 }
 

@@ -12,6 +12,7 @@ fn accepted() -> Entry {
         container: "mu-x".into(),
         cluster: "c".into(),
         term: 7,
+        init_key: Some("k".into()),
     }
 }
 

@@ -58,6 +58,7 @@ impl Bench {
             writable_root: false,
             run_dir: "/".into(),
             cgroup_parent: None,
+            init: None,
         };
         change(&mut new);
         self.engine.create(&new).await.unwrap();

@@ -15,6 +15,7 @@ fn exited(code: i32) -> Evidence<'static> {
         },
         kills: &[],
         foreign_kill: None,
+        init: InitWord::Absent,
         init_failure: None,
         engine: EngineHistory::default(),
         success_codes: &[],
@@ -79,6 +80,41 @@ fn no_program(code: i32) -> Evidence<'static> {
     let mut evidence = exited(code);
     evidence.init_failure = Some("exec /no/such failed".to_owned());
     evidence
+}
+
+/// muster's init process wrote this down, whatever the engine shows.
+fn recorded(shown: Evidence<'static>, end: RunEnd) -> Evidence<'static> {
+    let run = Run {
+        started: Timestamp(100_000),
+        ended: Timestamp(190_000),
+        end,
+        signal: None,
+        lease_ended: false,
+        oom_killed: false,
+    };
+    Evidence {
+        init: InitWord::Record(run),
+        ..shown
+    }
+}
+
+fn with(mut evidence: Evidence<'static>, change: impl FnOnce(&mut Run)) -> Evidence<'static> {
+    let InitWord::Record(run) = &mut evidence.init else {
+        panic!("there is a record");
+    };
+    change(run);
+    evidence
+}
+
+fn signaled(evidence: Evidence<'static>) -> Evidence<'static> {
+    with(evidence, |run| run.signal = Some(15))
+}
+
+fn silent(shown: Evidence<'static>, ran: bool) -> Evidence<'static> {
+    Evidence {
+        init: InitWord::Silent { ran },
+        ..shown
+    }
 }
 
 fn brief(evidence: &Evidence<'_>) -> (Outcome, EndReason, Option<i32>) {
@@ -167,6 +203,152 @@ fn each_row_of_the_table() {
         (exited(1), (Failed, Exited, Some(1))),
         (exited(127), (Failed, Exited, Some(127))),
         (restarted(7, 150, 250), (Failed, Exited, Some(7))),
+    ];
+    for (evidence, wanted) in rows {
+        assert_eq!(brief(&evidence), wanted, "{evidence:?}");
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+#[test]
+fn each_row_with_a_record() {
+    use EndReason::*;
+    use Outcome::*;
+    use RunEnd::{NoProgram, Signaled as Died};
+    let ended = RunEnd::Exited;
+    let declared = Evidence {
+        success_codes: &[3],
+        ..recorded(restarted(255, 150, 200), ended(3))
+    };
+    let lost_oom = with(recorded(restarted(137, 150, 250), Died(9)), |run| {
+        run.oom_killed = true;
+    });
+    let unleased = with(recorded(exited(0), ended(0)), |run| run.lease_ended = true);
+    let rows = [
+        // The engine lost the end or made one up (E7, E8, E11): the record has it.
+        (
+            recorded(restarted(255, 150, 200), ended(0)),
+            (Succeeded, Exited, Some(0)),
+        ),
+        (
+            recorded(rebooted(255), ended(0)),
+            (Succeeded, Exited, Some(0)),
+        ),
+        (
+            recorded(restarted(137, 150, 200), ended(0)),
+            (Succeeded, Exited, Some(0)),
+        ),
+        (recorded(rebooted(255), ended(7)), (Failed, Exited, Some(7))),
+        (
+            recorded(restarted(255, 150, 204), ended(255)),
+            (Failed, Exited, Some(255)),
+        ),
+        (
+            recorded(never(0, ""), ended(0)),
+            (Succeeded, Exited, Some(0)),
+        ),
+        (declared, (Succeeded, Exited, Some(3))),
+        // It ended while the engine was away, and nobody signalled it (E5).
+        (
+            recorded(restarted(0, 150, 250), ended(0)),
+            (Succeeded, Exited, Some(0)),
+        ),
+        (
+            recorded(restarted(143, 150, 250), ended(143)),
+            (Failed, Signaled, Some(143)),
+        ),
+        // The false success (E6): the engine that stopped had told it to end.
+        (
+            signaled(recorded(restarted(0, 150, 250), ended(0))),
+            (InfraError, Interrupted, None),
+        ),
+        (
+            signaled(recorded(restarted(7, 150, 250), ended(7))),
+            (InfraError, Interrupted, None),
+        ),
+        (
+            signaled(recorded(rebooted(0), ended(0))),
+            (InfraError, Interrupted, None),
+        ),
+        (
+            signaled(recorded(exited(0), ended(0))),
+            (InfraError, KilledExternally, None),
+        ),
+        (
+            signaled(recorded(live_restored(0), ended(0))),
+            (InfraError, KilledExternally, None),
+        ),
+        // Our own signals, if they came in time.
+        (
+            signaled(recorded(killed(0, KillReason::Canceled), ended(0))),
+            (InfraError, KilledExternally, None),
+        ),
+        (
+            recorded(killed(0, KillReason::Canceled), ended(0)),
+            (Succeeded, Exited, Some(0)),
+        ),
+        // Memory, also where the engine was not there to see it.
+        (lost_oom, (Oom, MemoryLimit, Some(137))),
+        (recorded(oom(137), Died(9)), (Oom, MemoryLimit, Some(137))),
+        (recorded(oom(1), ended(1)), (Failed, ChildOom, Some(1))),
+        // KILL to the task alone is not what an engine does.
+        (
+            recorded(restarted(137, 150, 250), Died(9)),
+            (InfraError, KilledExternally, None),
+        ),
+        (
+            recorded(exited(139), Died(11)),
+            (Failed, Signaled, Some(139)),
+        ),
+        (
+            recorded(exited(127), NoProgram(2)),
+            (ImageError, NoSuchEntrypoint, None),
+        ),
+        (
+            recorded(exited(126), NoProgram(13)),
+            (ImageError, Rejected, None),
+        ),
+        (
+            recorded(exited(127), ended(127)),
+            (Failed, Exited, Some(127)),
+        ),
+        (unleased, (Lost, AgentLost, None)),
+    ];
+    for (evidence, wanted) in rows {
+        assert_eq!(brief(&evidence), wanted, "{evidence:?}");
+    }
+}
+
+#[test]
+fn our_own_signal_counts_if_it_was_heard() {
+    let evidence = signaled(recorded(killed(0, KillReason::Canceled), RunEnd::Exited(0)));
+    let heard = with(evidence, |run| run.ended = Timestamp(200_000));
+    assert_eq!(brief(&heard).0, Outcome::Canceled);
+}
+
+#[test]
+fn without_a_record_the_engines_word_has_to_do() {
+    use EndReason::*;
+    use Outcome::*;
+    let rows = [
+        (silent(exited(0), true), (Succeeded, Exited, Some(0))),
+        (
+            silent(restarted(137, 150, 200), true),
+            (InfraError, Interrupted, None),
+        ),
+        (silent(rebooted(255), true), (Lost, HostRebooted, None)),
+        (
+            silent(killed(137, KillReason::RunTimeout), true),
+            (Timeout, RunTimeout, None),
+        ),
+        (
+            silent(never(128, "bad mount"), false),
+            (ImageError, Rejected, None),
+        ),
+        // The init process itself.
+        (silent(never(0, ""), true), (Lost, EngineLost, None)),
+        (silent(exited(123), true), (Lost, EngineLost, None)),
+        (silent(exited(122), false), (InfraError, NeverStarted, None)),
     ];
     for (evidence, wanted) in rows {
         assert_eq!(brief(&evidence), wanted, "{evidence:?}");

@@ -109,6 +109,7 @@ impl Runtime for DockerRuntime {
                 .ncpu
                 .and_then(|cpus| u32::try_from(cpus).ok())
                 .unwrap_or(1),
+            mounts: self.socket.is_some(),
             root: info
                 .docker_root_dir
                 .filter(|_| self.socket.is_some())

@@ -313,6 +313,8 @@ fn facts(image: &str) -> ImageFacts {
     let digest = image.rsplit('@').next().unwrap_or(image);
     ImageFacts {
         id: digest.to_owned(),
+        entrypoint: Vec::new(),
+        command: Vec::new(),
         user: String::new(),
     }
 }

@@ -121,6 +121,9 @@ pub(crate) struct AgentDaemonArgs {
     /// Remove unused images from so much used disk, down to so much: HIGH-LOW or off [env: MUSTER_AGENT_IMAGE_GC] [default: 80-70]
     #[arg(long, value_name = "PERCENTS")]
     pub(crate) image_gc: Option<String>,
+    /// Init process of containers: muster or engine [env: MUSTER_AGENT_INIT] [default: muster]
+    #[arg(long, value_name = "WHOSE")]
+    pub(crate) init: Option<String>,
     /// What this host allows tasks, whatever the coordinator says [env: MUSTER_AGENT_POLICY_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<String>,
@@ -158,6 +161,7 @@ impl AgentDaemonArgs {
             disk_free,
             disk_free_percent,
             image_gc,
+            init,
             policy,
             metrics_listen,
             pushgateway_url,
@@ -181,6 +185,7 @@ impl AgentDaemonArgs {
             ("MUSTER_AGENT_DISK_FREE", disk_free),
             ("MUSTER_AGENT_DISK_FREE_PERCENT", disk_free_percent),
             ("MUSTER_AGENT_IMAGE_GC", image_gc),
+            ("MUSTER_AGENT_INIT", init),
             ("MUSTER_AGENT_POLICY_FILE", policy),
             ("MUSTER_AGENT_METRICS_LISTEN", metrics_listen),
             ("MUSTER_AGENT_PUSHGATEWAY_URL", pushgateway_url),

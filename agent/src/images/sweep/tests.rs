@@ -178,5 +178,6 @@ fn container(image: &str) -> NewContainer {
         writable_root: false,
         run_dir: "/".into(),
         cgroup_parent: None,
+        init: None,
     }
 }

@@ -144,12 +144,12 @@ pub(super) fn stats(found: ContainerStatsResponse) -> Stats {
 }
 
 pub(super) fn image(found: ImageInspect) -> ImageFacts {
+    let config = found.config.unwrap_or_default();
     ImageFacts {
         id: found.id.unwrap_or_default(),
-        user: found
-            .config
-            .and_then(|config| config.user)
-            .unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        command: config.cmd.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
     }
 }
 

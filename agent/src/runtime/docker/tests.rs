@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::models::{ContainerInspectResponse, HostConfig};
@@ -7,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{body, read};
 use crate::plan::Seen;
-use crate::runtime::NewContainer;
+use crate::runtime::{InitProcess, LeaseTerms, NewContainer};
 
 fn new() -> NewContainer {
     NewContainer {
@@ -27,6 +28,7 @@ fn new() -> NewContainer {
         writable_root: false,
         run_dir: "/data/run".into(),
         cgroup_parent: Some("/muster/x".into()),
+        init: None,
     }
 }
 
@@ -66,6 +68,62 @@ fn the_host_configuration_is_the_allow_list_and_nothing_else() {
     // Arguments are never joined, split or interpreted.
     assert_eq!(body.cmd.unwrap(), ["--rm", "$(id)"]);
     assert_eq!(body.network_disabled, Some(true));
+}
+
+fn with_init() -> NewContainer {
+    let mut new = new();
+    new.env.push("MUSTER_INIT_KEY=forged".into());
+    new.init = Some(InitProcess {
+        program: "/data/bin/muster-init".into(),
+        records: "/data/records".into(),
+        key: "k".into(),
+        argv: vec!["/bin/true".into(), "--".into()],
+        lease: None,
+    });
+    new
+}
+
+#[test]
+fn the_init_process_stands_before_the_task_and_the_engines_own_is_off() {
+    let mut new = with_init();
+    let body = body::container(&new);
+    let words = ["/run/muster-init", "--records", "/run/muster-records"];
+    let wanted = [&words[..], &["--", "/bin/true", "--"]].concat();
+    assert_eq!(body.entrypoint.as_deref().unwrap(), wanted);
+    assert_eq!(body.cmd, None);
+    assert_eq!(body.env.as_deref().unwrap(), ["A=b", "MUSTER_INIT_KEY=k"]);
+    let fields = set_fields(body.host_config.as_ref().unwrap());
+    assert_eq!(fields["Init"], false);
+    let bind = |target: &str, source: &str, read_only: bool| serde_json::json!({"Target": target, "Source": source, "Type": "bind", "ReadOnly": read_only});
+    let usual = [
+        bind("/run/muster", "/data/run", false),
+        bind("/run/muster-init", "/data/bin/muster-init", true),
+        bind("/run/muster-records", "/data/records", false),
+    ];
+    assert_eq!(fields["Mounts"], serde_json::json!(usual));
+
+    new.init.as_mut().unwrap().lease = Some(LeaseTerms {
+        dir: "/data/lease".into(),
+        limit: Duration::from_secs(30),
+        grace: Duration::from_millis(500),
+    });
+    let body = body::container(&new);
+    let leased = [
+        "--lease",
+        "/run/muster-lease/renewed",
+        "--lease-ms",
+        "30000",
+    ];
+    let wanted = [
+        &words[..],
+        &leased,
+        &["--grace-ms", "500", "--", "/bin/true", "--"],
+    ]
+    .concat();
+    assert_eq!(body.entrypoint.unwrap(), wanted);
+    let fields = set_fields(body.host_config.as_ref().unwrap());
+    let mounts = fields["Mounts"].as_array().unwrap();
+    assert_eq!(mounts[3], bind("/run/muster-lease", "/data/lease", true));
 }
 
 #[test]

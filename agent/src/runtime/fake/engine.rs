@@ -34,6 +34,7 @@ impl Runtime for FakeRuntime {
             live_restore: false,
             cgroup_parents: false,
             cpus: 2,
+            mounts: false,
             root: None,
         })
     }
