@@ -103,6 +103,8 @@ pub(crate) struct StopOrder {
 
 /// What the supervisor tells a running attempt.
 pub(crate) struct Control {
+    /// Set once the container has started.
+    pub started: Arc<std::sync::OnceLock<Timestamp>>,
     pub stop: watch::Receiver<Option<StopOrder>>,
     /// The largest acknowledged report.
     pub acknowledged: watch::Receiver<u64>,

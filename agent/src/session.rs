@@ -48,6 +48,8 @@ enum SessionError {
     Connect { source: tonic::transport::Error },
     #[error("the coordinator ended the stream: {} {}", status.code(), status.message())]
     Status { status: Box<tonic::Status> },
+    #[error("the coordinator refuses this agent: {}", status.message())]
+    Refused { status: Box<tonic::Status> },
     #[error("the coordinator did not say welcome")]
     NoWelcome,
     #[error("the coordinator closed the stream")]
@@ -64,8 +66,11 @@ enum SessionError {
 
 impl From<tonic::Status> for SessionError {
     fn from(status: tonic::Status) -> Self {
-        Self::Status {
-            status: Box::new(status),
+        let status = Box::new(status);
+        match status.code() {
+            // As when its store is an old copy: another try does not help.
+            tonic::Code::FailedPrecondition => Self::Refused { status },
+            _ => Self::Status { status },
         }
     }
 }
@@ -97,7 +102,11 @@ impl<R: Runtime> Session<R> {
             }
             match result {
                 // Somebody has to look: this is no failure of the network.
-                Err(error @ (SessionError::Stale(_) | SessionError::Store { .. })) => {
+                Err(
+                    error @ (SessionError::Stale(_)
+                    | SessionError::Refused { .. }
+                    | SessionError::Store { .. }),
+                ) => {
                     tracing::error!(%error, "coordinator refused");
                 }
                 Err(error) => {
@@ -131,7 +140,7 @@ impl<R: Runtime> Session<R> {
         let Some(Down::Welcome(welcome)) = first.and_then(|message| message.kind) else {
             return Err(SessionError::NoWelcome);
         };
-        self.note_term(welcome.term).await?;
+        self.note_term(welcome.term, &welcome.cluster).await?;
         // Only now: this coordinator's term is not behind. A cluster's id never changes.
         let _ = self.shared.cluster.set(welcome.cluster.clone());
         self.shared.metrics.session_connects.inc();
@@ -197,7 +206,7 @@ impl<R: Runtime> Session<R> {
         let Some(Down::Orders(pb::Orders { term, orders })) = message.kind else {
             return Err(SessionError::Protocol);
         };
-        self.note_term(term).await?;
+        self.note_term(term, cluster).await?;
         let message = Message::Orders {
             cluster: cluster.to_owned(),
             term,
@@ -208,9 +217,9 @@ impl<R: Runtime> Session<R> {
     }
 
     /// Refuses a term below the largest seen, and stores a larger one before anything is done by it.
-    async fn note_term(&mut self, term: u64) -> Result<(), SessionError> {
-        if self.term.check(term)? {
-            let stored = self.term.store(term).await;
+    async fn note_term(&mut self, term: u64, cluster: &str) -> Result<(), SessionError> {
+        if self.term.check(term)? || self.term.cluster() != cluster {
+            let stored = self.term.store(term, cluster).await;
             stored.map_err(|source| SessionError::Store { source })?;
         }
         Ok(())
@@ -236,7 +245,7 @@ impl<R: Runtime> Session<R> {
         let (reply, inventory) = oneshot::channel();
         let asked = self.supervisor.send(Message::Inventory(reply)).await;
         asked.map_err(|_| SessionError::Stopping)?;
-        let attempts = inventory.await.map_err(|_| SessionError::Stopping)?;
+        let details = inventory.await.map_err(|_| SessionError::Stopping)?;
         let config = &self.shared.config;
         let images = self.held().await.unwrap_or_default();
         Ok(pb::Hello {
@@ -255,8 +264,13 @@ impl<R: Runtime> Session<R> {
             boot_id: self.shared.boot_id.clone(),
             process: self.process.clone(),
             term: self.term.largest(),
-            attempts: attempts.into_iter().map(wire::from_attempt_id).collect(),
+            attempts: details
+                .iter()
+                .filter_map(|held| held.attempt.clone())
+                .collect(),
             images,
+            cluster: self.term.cluster().to_owned(),
+            details,
         })
     }
 

@@ -1,11 +1,12 @@
 //! Owns the attempts on this host: the one place where orders of the coordinator meet them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use muster_core::ids::AttemptId;
 use muster_core::image::Image;
+use muster_core::time::Timestamp;
 use muster_proto::v1 as pb;
 use muster_proto::v1::order::Kind;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,7 +31,7 @@ pub(crate) enum Message {
         orders: Vec<pb::Order>,
     },
     /// Everything it holds or still has to report.
-    Inventory(oneshot::Sender<Vec<AttemptId>>),
+    Inventory(oneshot::Sender<Vec<pb::HeldAttempt>>),
 }
 
 pub(crate) struct Supervisor<R> {
@@ -42,6 +43,9 @@ pub(crate) struct Supervisor<R> {
 }
 
 struct Handle {
+    image: String,
+    release: u64,
+    started: Arc<OnceLock<Timestamp>>,
     stop: watch::Sender<Option<StopOrder>>,
     acknowledged: watch::Sender<u64>,
 }
@@ -130,7 +134,7 @@ impl<R: Runtime> Supervisor<R> {
         match message {
             Message::Inventory(reply) => {
                 // The session may be gone again.
-                let _ = reply.send(self.attempts.keys().copied().collect());
+                let _ = reply.send(self.attempts.iter().map(held).collect());
             }
             Message::Orders {
                 cluster,
@@ -211,11 +215,20 @@ impl<R: Runtime> Supervisor<R> {
         let id = task.id;
         let (stop, stop_receiver) = watch::channel(None);
         let (acknowledged, acknowledged_receiver) = watch::channel(0);
+        let started = Arc::new(OnceLock::new());
         let control = Control {
+            started: Arc::clone(&started),
             stop: stop_receiver,
             acknowledged: acknowledged_receiver,
         };
-        self.attempts.insert(id, Handle { stop, acknowledged });
+        let handle = Handle {
+            image: task.image.to_string(),
+            release: task.release,
+            started,
+            stop,
+            acknowledged,
+        };
+        self.attempts.insert(id, handle);
         let life = attempt::run(
             Arc::clone(&self.shared),
             task,
@@ -296,6 +309,16 @@ impl<R: Runtime> Supervisor<R> {
                 () = work => {}
             }
         });
+    }
+}
+
+/// For a coordinator whose store does not know the attempt.
+fn held((id, handle): (&AttemptId, &Handle)) -> pb::HeldAttempt {
+    pb::HeldAttempt {
+        attempt: Some(wire::from_attempt_id(*id)),
+        image: handle.image.clone(),
+        release: handle.release,
+        started: handle.started.get().copied().map(wire::timestamp),
     }
 }
 

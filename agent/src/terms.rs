@@ -5,11 +5,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "term";
+/// Apart from the term, whose file older versions read too.
+const CLUSTER_FILE: &str = "cluster";
 
 /// The coordinator is older than one that this agent has obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the coordinator's term is {term}, and this agent has seen {largest}: is its store an old copy?"
+    "the coordinator's term is {term}, and this agent has seen {largest}: was its store restored from a \
+     backup?"
 )]
 pub(crate) struct StaleTerm {
     term: u64,
@@ -20,6 +23,8 @@ pub(crate) struct StaleTerm {
 pub(crate) struct SeenTerm {
     path: PathBuf,
     largest: u64,
+    /// Whose term that is; empty: unknown.
+    cluster: String,
 }
 
 impl SeenTerm {
@@ -34,7 +39,20 @@ impl SeenTerm {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
-        Ok(Self { path, largest })
+        let cluster = match fs::read_to_string(data_dir.join(CLUSTER_FILE)) {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            path,
+            largest,
+            cluster,
+        })
+    }
+
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     pub(crate) const fn largest(&self) -> u64 {
@@ -56,22 +74,30 @@ impl SeenTerm {
     ///
     /// # Errors
     /// If the disk does not take it.
-    pub(crate) async fn store(&mut self, term: u64) -> io::Result<()> {
-        let path = self.path.clone();
+    pub(crate) async fn store(&mut self, term: u64, cluster: &str) -> io::Result<()> {
+        let (path, id) = (self.path.clone(), cluster.to_owned());
         let written = tokio::task::spawn_blocking(move || {
-            let new = path.with_extension("new");
-            let mut file = File::create(&new)?;
-            writeln!(file, "{term}")?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            match path.parent() {
-                Some(dir) => File::open(dir)?.sync_all(),
-                None => Ok(()),
-            }
+            // The cluster first: a term is never taken for another cluster's.
+            write(&path.with_file_name(CLUSTER_FILE), &id)?;
+            write(&path, &term.to_string())
         });
         written.await.map_err(io::Error::other)??;
         self.largest = term;
+        cluster.clone_into(&mut self.cluster);
         Ok(())
+    }
+}
+
+/// A whole line or the file as it was, whatever happens.
+fn write(path: &Path, line: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    writeln!(file, "{line}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -85,10 +111,10 @@ mod tests {
         let mut seen = SeenTerm::load(dir.path()).unwrap();
         assert_eq!(seen.check(0), Ok(false));
         assert_eq!(seen.check(41), Ok(true));
-        seen.store(41).await.unwrap();
+        seen.store(41, "c").await.unwrap();
 
         let seen = SeenTerm::load(dir.path()).unwrap();
-        assert_eq!(seen.check(41), Ok(false));
+        assert_eq!((seen.check(41), seen.cluster()), (Ok(false), "c"));
         let refused = seen.check(37).unwrap_err();
         assert!(refused.to_string().contains("term is 37"));
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod channel;
+pub(crate) mod coordinator;
 pub(crate) mod daemon;
 pub(crate) mod job;
 pub(crate) mod run;
@@ -10,7 +11,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use agent::AgentArgs;
 use channel::{ChannelArgs, RollbackArgs, RolloutArgs};
-use daemon::{CoordinatorArgs, UpArgs};
+use coordinator::CoordinatorCommand;
+use daemon::UpArgs;
 use job::{CancelArgs, JobArgs, ListArgs, LogsArgs, QuarantineArgs, TaskArgs, WaitArgs, WhyArgs};
 use run::RunArgs;
 
@@ -37,16 +39,22 @@ impl Args {
     /// What clap can't say: the daemon's flags and a verb are two commands. (Its own rule would also
     /// refuse `agent -o json list`.)
     fn check(&self) -> Result<(), clap::Error> {
-        match &self.command {
+        let flags = match &self.command {
             Command::Agent(AgentArgs {
                 verb: Some(_),
                 daemon,
-            }) if !daemon.settings().is_empty() => {
-                let problem = "flags of the daemon and a verb cannot be used together";
-                Err(Self::command().error(clap::error::ErrorKind::ArgumentConflict, problem))
-            }
-            _ => Ok(()),
+            }) => daemon.settings(),
+            Command::Coordinator(CoordinatorCommand {
+                verb: Some(_),
+                daemon,
+            }) => daemon.settings(),
+            _ => return Ok(()),
+        };
+        if flags.is_empty() {
+            return Ok(());
         }
+        let problem = "flags of the daemon and a verb cannot be used together";
+        Err(Self::command().error(clap::error::ErrorKind::ArgumentConflict, problem))
     }
 }
 
@@ -126,8 +134,8 @@ pub(crate) enum Command {
     Rollback(RollbackArgs),
     /// Coordinator, agent and SQLite in one process
     Up(UpArgs),
-    /// The daemon that takes jobs and hands tasks to agents
-    Coordinator(CoordinatorArgs),
+    /// The store: backup, restore, adopt; without a verb, the daemon that hands tasks to agents
+    Coordinator(CoordinatorCommand),
     /// The configuration and where each value comes from
     Config(ConfigArgs),
     /// Whether the coordinator answers and serves

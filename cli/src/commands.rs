@@ -5,6 +5,7 @@ mod cancel;
 mod channel;
 mod completion;
 mod config;
+mod coordinator;
 mod job;
 mod list;
 mod logs;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use crate::args::agent::AgentArgs;
 use crate::args::channel::{ChannelVerb, RolloutVerb};
+use crate::args::coordinator::{CoordinatorCommand, CoordinatorVerb};
 use crate::args::job::{JobVerb, TaskVerb};
 use crate::args::{Args, Command, ConfigVerb, Format};
 use crate::client::Client;
@@ -69,7 +71,12 @@ fn dispatch(args: Args, settings: &Settings) -> Result<Exit, Failure> {
     );
     match args.command {
         Command::Up(flags) => daemon::up(&flags, &mut console),
-        Command::Coordinator(flags) => daemon::coordinator(&flags),
+        Command::Coordinator(CoordinatorCommand { verb: None, daemon }) => {
+            daemon::coordinator(&daemon)
+        }
+        Command::Coordinator(CoordinatorCommand {
+            verb: Some(verb), ..
+        }) => coordinator_verb(verb, settings, console),
         Command::Agent(AgentArgs { verb: None, daemon }) => daemon::agent(&daemon),
         Command::Completion { shell } => completion::run(shell, &mut console),
         Command::Config(flags) => {
@@ -147,6 +154,34 @@ async fn client_command(context: &mut Context, command: Command) -> Result<Exit,
         | Command::Version
         | Command::Job(_)
         | Command::Completion { .. } => unreachable!("dispatched without a connection"),
+    }
+}
+
+/// Two of them are about files of a coordinator that does not run.
+fn coordinator_verb(
+    verb: CoordinatorVerb,
+    settings: &Settings,
+    mut console: Console,
+) -> Result<Exit, Failure> {
+    match verb {
+        CoordinatorVerb::Backup {
+            file,
+            data_dir: Some(directory),
+        } => coordinator::backup_offline(&directory, &file, &mut console),
+        CoordinatorVerb::Restore { file, data_dir } => {
+            coordinator::restore(&file, &data_dir, &mut console)
+        }
+        CoordinatorVerb::Backup {
+            file,
+            data_dir: None,
+        } => in_runtime(with_client(settings, console, async |context| {
+            coordinator::backup(context, &file).await
+        })),
+        CoordinatorVerb::Adopt(args) => {
+            in_runtime(with_client(settings, console, async |context| {
+                coordinator::adopt(context, &args).await
+            }))
+        }
     }
 }
 

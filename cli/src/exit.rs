@@ -102,6 +102,10 @@ pub(crate) enum Failure {
     NotConfirmed,
     #[error("still not ended after {span}")]
     WaitedLongEnough { span: muster_core::time::Millis },
+    #[error("no backup was made")]
+    Backup(#[from] muster_coordinator::store::BackupError),
+    #[error("nothing was restored")]
+    Restore(#[from] muster_coordinator::store::RestoreError),
     #[error("the coordinator's answer has no {what}")]
     Incomplete { what: &'static str },
     #[error("interrupted")]
@@ -134,6 +138,8 @@ impl Failure {
             Self::WaitedLongEnough { .. } => Exit::TIMED_OUT,
             Self::Interrupted => Exit::INTERRUPTED,
             Self::NotConfirmed
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Incomplete { .. }
             | Self::Write { .. }
             | Self::Setup { .. } => Exit::OTHER,
@@ -157,6 +163,8 @@ impl Failure {
             | Self::NoAttempt { .. }
             | Self::NoAgent { .. }
             | Self::NoLastJob => "not_found",
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
             Self::NotConfirmed => "not_confirmed",
             Self::WaitedLongEnough { .. } => "timeout",
             Self::Interrupted => "interrupted",
@@ -191,6 +199,8 @@ impl Failure {
             | Self::NoLastJob
             | Self::WaitedLongEnough { .. }
             | Self::Interrupted
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Incomplete { .. }
             | Self::Write { .. }
             | Self::Setup { .. } => None,

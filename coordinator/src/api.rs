@@ -130,7 +130,10 @@ fn refused(refusal: &Refusal) -> Status {
     let code = match refusal {
         Refusal::KeyInUse { .. } => Code::AlreadyExists,
         Refusal::NoSuchAgent { .. } | Refusal::NoSuchChannel { .. } => Code::NotFound,
-        Refusal::JobEnded { .. }
+        Refusal::NotRestored
+        | Refusal::StoreBehind { .. }
+        | Refusal::AgentsMissing { .. }
+        | Refusal::JobEnded { .. }
         | Refusal::NotQuarantined { .. }
         | Refusal::NoPreviousRelease { .. }
         | Refusal::AlreadyThere { .. } => Code::FailedPrecondition,

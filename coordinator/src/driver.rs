@@ -84,6 +84,9 @@ impl<S: Store> Driver<S> {
         for row in rows {
             fleet.handle(clock.now(), Event::Restored(row), &mut out);
         }
+        if let Some(why) = fleet.safe_mode() {
+            tracing::error!(%why, "safe mode: nothing is started or stopped");
+        }
         let (sender, inbox) = mpsc::channel(INBOX);
         let driver = Self {
             fleet,

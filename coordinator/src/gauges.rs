@@ -18,6 +18,7 @@ struct Counted {
     pending: u64,
     preparing: u64,
     running: u64,
+    safe_mode: bool,
     agents: BTreeMap<(&'static str, &'static str), u64>,
 }
 
@@ -37,6 +38,7 @@ pub(crate) async fn keep(driver: DriverHandle, metrics: Metrics, stop: Cancellat
         metrics.set_tasks("pending", counted.pending);
         metrics.set_tasks("preparing", counted.preparing);
         metrics.set_tasks("running", counted.running);
+        metrics.set_safe_mode(counted.safe_mode);
         let agents: Vec<_> = counted
             .agents
             .into_iter()
@@ -47,7 +49,10 @@ pub(crate) async fn keep(driver: DriverHandle, metrics: Metrics, stop: Cancellat
 }
 
 fn count(fleet: &Fleet) -> Counted {
-    let mut counted = Counted::default();
+    let mut counted = Counted {
+        safe_mode: fleet.safe_mode().is_some(),
+        ..Counted::default()
+    };
     for live in fleet.jobs() {
         let counts = &live.progress.counts;
         counted.pending += u64::from(counts.pending);

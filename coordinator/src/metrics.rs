@@ -30,6 +30,7 @@ pub const TASKS_LIVE: &str = "muster_tasks_live";
 pub const ATTEMPTS_ENDED: &str = "muster_attempts_ended_total";
 pub const ATTEMPT_DURATION: &str = "muster_attempt_duration_seconds";
 pub const AGENTS: &str = "muster_agents";
+pub const SAFE_MODE: &str = "muster_safe_mode";
 pub const SESSIONS: &str = "muster_agent_sessions";
 pub const COMMIT_DURATION: &str = "muster_commit_duration_seconds";
 pub const COMMIT_RECORDS: &str = "muster_commit_records";
@@ -134,6 +135,7 @@ pub struct Metrics {
     attempts_ended: Family<EndLabels, Counter>,
     attempt_duration: Histograms<PlaceLabels>,
     agents: Family<AgentLabels, Gauge>,
+    safe_mode: Gauge,
     sessions: Gauge,
     commit_duration: Histogram,
     commit_records: Histogram,
@@ -165,6 +167,7 @@ impl Metrics {
             attempts_ended: Family::default(),
             attempt_duration: Family::new_with_constructor(durations),
             agents: Family::default(),
+            safe_mode: Gauge::default(),
             sessions: Gauge::default(),
             commit_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
             commit_records: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
@@ -209,6 +212,8 @@ impl Metrics {
     fn add_fleet(&self, to: &mut Registry) {
         let help = "Agents, by link and schedulability";
         add(to, AGENTS, help, &self.agents);
+        let help = "1 while a restored store waits to be adopted";
+        add(to, SAFE_MODE, help, &self.safe_mode);
         add(
             to,
             SESSIONS,
@@ -285,6 +290,11 @@ impl Metrics {
                 .get_or_create_owned(&AgentLabels { link, schedulable });
             gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Whether the store waits to be taken over.
+    pub fn set_safe_mode(&self, on: bool) {
+        self.safe_mode.set(i64::from(on));
     }
 
     pub fn session_opened(&self) {

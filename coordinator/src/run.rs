@@ -221,10 +221,13 @@ async fn start(
         loopback: config.http_listen.ip().is_loopback(),
     };
     let router = http::router(webhooks, follower.clone(), metrics.clone());
+    let (asked, backups) = (handle.clone(), store.backups());
     let shared = share(handle, store, registry, follower, logs, loads, metrics);
     let admin = Admin {
         identity,
         started: Clock::new().now(),
+        driver: asked,
+        backups,
     };
     let routes = serve::routes(shared, sessions, admin).await;
     let routes = routes.map_err(|source| RunError::Reflection { source })?;

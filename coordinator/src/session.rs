@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use muster_core::event::Event;
-use muster_core::ids::{AgentId, SessionNo};
+use muster_core::ids::{AgentId, SessionNo, Term};
 use muster_proto::v1 as pb;
 use muster_proto::v1::session_service_server::SessionService;
 use tokio::sync::mpsc;
@@ -102,23 +102,47 @@ impl Sessions {
         SessionNo(self.last_session.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// A coordinator that is behind what the agent has seen must not give it orders.
-    fn check_term(&self, hello: &pb::Hello) -> Result<(), Status> {
-        let ours = self.config.identity.term.0;
-        if hello.term > ours {
+    /// A coordinator that is behind what the agent has seen, or that is none of its attempts', must not
+    /// give it orders.
+    async fn check_term(&self, hello: &pb::Hello) -> Result<(), Status> {
+        let Identity { cluster, term } = self.config.identity;
+        let (ours, cluster) = (term.0, cluster.to_string());
+        let foreign = !hello.cluster.is_empty() && hello.cluster != cluster;
+        if foreign && !hello.attempts.is_empty() {
             tracing::error!(
                 agent.id = hello.agent,
-                term = ours,
-                seen = hello.term,
-                "agent has seen a later term; was the store restored from a backup?"
+                cluster,
+                held = hello.cluster,
+                "agent holds attempts of another cluster"
             );
             return Err(Status::failed_precondition(format!(
-                "agent {} has seen term {}, this coordinator is at {ours}: was its store restored \
-                 from a backup?",
-                hello.agent, hello.term
+                "agent {} holds attempts of cluster {}, this is {cluster}: is the coordinator's data \
+                 directory the right one?",
+                hello.agent, hello.cluster
             )));
         }
-        Ok(())
+        if hello.term <= ours {
+            return Ok(());
+        }
+        tracing::error!(
+            agent.id = hello.agent,
+            term = ours,
+            seen = hello.term,
+            "agent has seen a later term; was the store restored from a backup?"
+        );
+        // Only of this very cluster it says something about this store.
+        if let (Ok(agent), true) = (AgentId::parse(&hello.agent), hello.cluster == cluster) {
+            let seen = Event::TermSeen {
+                agent,
+                seen: Term(hello.term),
+            };
+            self.driver.tell(seen).await.map_err(stopping)?;
+        }
+        Err(Status::failed_precondition(format!(
+            "agent {} has seen term {}, this coordinator is at {ours}: was its store restored from a \
+             backup?",
+            hello.agent, hello.term
+        )))
     }
 }
 
@@ -135,7 +159,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<Self::OpenStream>, Status> {
         let mut messages = request.into_inner();
         let hello = first_message(&mut messages).await?;
-        self.check_term(&hello)?;
+        self.check_term(&hello).await?;
         let session = self.next_session();
         let hello = hello_from_wire(hello, session)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;

@@ -25,7 +25,10 @@ use uuid::Uuid;
 mod rows;
 mod sqlite;
 
-pub use sqlite::{OpenError, SqliteStore};
+pub use sqlite::{
+    BackupError, Backups, BadCopy, Copy, OpenError, RestoreDone, RestoreError, SqliteStore,
+    backup_offline, finish_backup, restore, unfinished,
+};
 
 /// A database that holds records. One process uses it at a time.
 pub trait Store: Send + Sync + 'static {

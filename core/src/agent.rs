@@ -18,7 +18,18 @@ pub struct Hello {
     pub term: Term,
     /// Every attempt it holds or has yet to report the end of.
     pub attempts: BTreeSet<AttemptId>,
+    /// What it knows of them, for a store that does not; attempts may be missing here.
+    pub details: BTreeMap<AttemptId, Held>,
     pub held: Vec<HeldImage>,
+}
+
+/// An attempt as the agent that holds it was offered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub image: Image,
+    pub release: Option<u64>,
+    /// When its container started, if it did.
+    pub started: Option<Timestamp>,
 }
 
 /// What is true of an agent while its process runs.

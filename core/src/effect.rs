@@ -8,6 +8,7 @@ use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, TaskId, Ticket};
 use crate::image::Image;
 use crate::job::{Job, JobProgress};
 use crate::outcome::{End, Usage};
+use crate::safe_mode::{Adoption, SafeMode};
 use crate::task::{Stop, TaskRow};
 use crate::time::Timestamp;
 
@@ -81,6 +82,8 @@ pub enum Record {
         channel: ChannelId,
         release: Release,
     },
+    /// `None`: the store was taken over as it is.
+    SafeMode(Option<SafeMode>),
 }
 
 /// Why an attempt exists.
@@ -128,6 +131,7 @@ pub enum Answer {
     },
     Agent(Box<Agent>),
     Channel(Box<Channel>),
+    Adopted(Box<Adoption>),
     Refused(Refusal),
 }
 
@@ -157,6 +161,18 @@ pub enum Refusal {
     NoPreviousRelease { channel: ChannelId },
     #[error("channel {} is at that release already", channel.name)]
     AlreadyThere { channel: ChannelId },
+    #[error("the store was not restored from a backup: there is nothing to adopt")]
+    NotRestored,
+    #[error(
+        "agent {agent} has seen term {seen}, which is later than this store: stop the coordinator and \
+         use `muster coordinator restore` with the copy that is to be kept"
+    )]
+    StoreBehind { agent: AgentId, seen: u64 },
+    #[error(
+        "agents have not called since the restore: {}; wait for them, or go on without them",
+        agents.join(", ")
+    )]
+    AgentsMissing { agents: Vec<String> },
 }
 
 /// For watchers, metrics and logs: nothing depends on its arrival.
@@ -193,6 +209,14 @@ pub enum Notice {
         channel: ChannelId,
         release: Release,
     },
+    /// Nothing is started or stopped from now on.
+    SafeModeEntered(SafeMode),
+    /// The fleet took over an attempt that its store did not know.
+    AttemptTakenOver {
+        attempt: AttemptId,
+        agent: AgentId,
+    },
+    SafeModeLeft,
 }
 
 /// Collects effects in order. The core adds; the shell can only drain.

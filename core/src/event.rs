@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::agent::{Agent, HeldImage, Hello};
 use crate::channel::{Cause, Channel, ChannelId};
-use crate::ids::{AgentId, AttemptId, JobId, SessionNo, TaskId, TeamName, Ticket};
+use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, SessionNo, TaskId, TeamName, Term, Ticket};
 use crate::image::{Digest, Repository, Tag};
 use crate::job::{Job, JobProgress};
 use crate::outcome::{End, Usage};
 use crate::ranges::Ranges;
+use crate::safe_mode::SafeMode;
 use crate::task::TaskRow;
 use crate::time::Timestamp;
 
@@ -93,6 +94,17 @@ pub enum Event {
         ticket: Ticket,
         task: TaskId,
     },
+    /// An agent was refused that has obeyed a later term of this cluster: the store is an old copy.
+    TermSeen {
+        agent: AgentId,
+        seen: Term,
+    },
+    /// Somebody takes a restored store over as it is.
+    Adopted {
+        ticket: Ticket,
+        /// Also if agents that the store knows have not called since the restore.
+        without_agents: bool,
+    },
     /// The moment that `Fleet::next_deadline` named has come.
     Tick,
 }
@@ -107,6 +119,13 @@ pub enum Restored {
         progress: JobProgress,
         tasks: Vec<(u32, TaskRow)>,
     },
+    /// Attempts of that job up to this number may exist although the store does not know them: it
+    /// was once restored from a backup.
+    Fence {
+        job: JobId,
+        number: AttemptNo,
+    },
+    SafeMode(SafeMode),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use crate::time::{Millis, Timestamp};
 mod attempts;
 mod explain;
 mod invariants;
+mod on_adopted;
 mod on_agent_admin;
 mod on_agent_gone;
 mod on_agent_hello;
@@ -28,12 +29,15 @@ mod on_submit;
 mod on_tick;
 mod place;
 mod queue;
+mod safe;
+mod take_over;
 mod timers;
 
 pub use explain::{Blocker, Explanation, Waiting};
 pub use invariants::{Broken, Cursor, Stuck};
 
 use queue::Queue;
+use safe::Safe;
 use timers::Timers;
 
 /// Durations that a policy sets.
@@ -78,6 +82,8 @@ pub struct Fleet {
     dirty: BTreeSet<JobId>,
     /// Something happened that could let a waiting task run.
     placeable: bool,
+    /// The store is an older copy of itself, and nobody has taken it over yet.
+    safe: Option<Safe>,
 }
 
 impl Fleet {
@@ -181,6 +187,11 @@ impl Fleet {
                 self.on_requeued(now, ticket, &team, task, out);
             }
             Event::Dropped { ticket, task } => self.on_dropped(now, ticket, task, out),
+            Event::TermSeen { agent, seen } => self.on_term_seen(now, agent, seen, out),
+            Event::Adopted {
+                ticket,
+                without_agents,
+            } => self.on_adopted(now, ticket, without_agents, out),
             Event::Tick => self.on_tick(now, out),
         }
     }
@@ -190,7 +201,7 @@ impl Fleet {
     /// The effects of the batch may be carried out when all their records are stored. Jobs that
     /// ended in the batch are forgotten here: from the commit on, the store has them.
     pub fn settle(&mut self, now: Timestamp, out: &mut Effects) {
-        if std::mem::take(&mut self.placeable) {
+        if self.safe.is_none() && std::mem::take(&mut self.placeable) {
             self.place(now, out);
         }
         for id in std::mem::take(&mut self.dirty) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ids::{JobId, TeamName};
+use crate::ids::{AttemptNo, JobId, TeamName};
 use crate::image::Image;
 use crate::outcome::{End, Outcome};
 use crate::ranges::Ranges;
@@ -150,6 +150,8 @@ pub struct LiveJob {
     /// Order of submission: first in, first out among equal priorities.
     pub seq: u64,
     pub progress: JobProgress,
+    /// Attempts up to this number may exist although the store does not know them; 0: it knows all.
+    pub fence: AttemptNo,
     /// Tasks that were assigned at least once and have not ended.
     pub tasks: BTreeMap<u32, Task>,
     /// Pending tasks of `tasks` whose delay is over.
@@ -175,6 +177,7 @@ impl LiveJob {
             job,
             seq,
             progress,
+            fence: AttemptNo(0),
             tasks: BTreeMap::new(),
             ready: [].into(),
         }

@@ -23,6 +23,7 @@ pub mod agent;
 pub mod channel;
 pub mod job;
 pub mod retry;
+pub mod safe_mode;
 pub mod task;
 
 pub mod placement;

@@ -119,12 +119,14 @@ pub enum EndReason {
     NoSuchImage,
     /// Somebody gave the task up that was in quarantine.
     Dropped,
+    /// The store is an older copy: what became of it meanwhile is not known.
+    StoreRestored,
     /// A word that a newer version uses.
     Other,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Exited,
         Self::Signaled,
         Self::ChildOom,
@@ -147,6 +149,7 @@ impl EndReason {
         Self::PullFailed,
         Self::NoSuchImage,
         Self::Dropped,
+        Self::StoreRestored,
         Self::Other,
     ];
 
@@ -175,6 +178,7 @@ impl EndReason {
             Self::PullFailed => "pull_failed",
             Self::NoSuchImage => "no_such_image",
             Self::Dropped => "dropped",
+            Self::StoreRestored => "store_restored",
             Self::Other => "other",
         }
     }
@@ -212,6 +216,7 @@ impl EndReason {
             | Self::ContainerGone
             | Self::AgentLost
             | Self::Dropped
+            | Self::StoreRestored
             | Self::Other => false,
         }
     }

@@ -9,6 +9,7 @@ mod agents;
 mod channels;
 mod lists;
 mod restart;
+mod restore;
 mod run;
 mod services;
 mod submit;

@@ -136,7 +136,10 @@ impl Stage {
                 Answer::Refused(refusal) => Some(format!("refused: {refusal}")),
                 Answer::Released { tasks } => Some(format!("{tasks} tasks left the quarantine")),
                 Answer::CancelRequested { tasks } => Some(format!("{tasks} tasks had not ended")),
-                Answer::Submitted(_) | Answer::Agent(_) | Answer::Channel(_) => None,
+                Answer::Submitted(_)
+                | Answer::Agent(_)
+                | Answer::Adopted(_)
+                | Answer::Channel(_) => None,
             },
             Effect::Notify(_) => None,
         }
@@ -187,6 +190,7 @@ impl Stage {
             | Record::Agent(_)
             | Record::AgentLink { .. }
             | Record::AgentSchedulable { .. }
+            | Record::SafeMode(_)
             | Record::Channel(_) => {}
         }
         None
@@ -234,6 +238,7 @@ impl Stage {
             profile,
             term: Term(1),
             attempts: agent.held.clone(),
+            details: BTreeMap::new(),
             held: vec![],
         };
         self.handle(Event::AgentHello(hello))

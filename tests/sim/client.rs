@@ -224,6 +224,7 @@ impl World {
             }
             Answer::Released { .. }
             | Answer::Agent(_)
+            | Answer::Adopted(_)
             | Answer::Channel(_)
             | Answer::Refused(_) => {}
         }

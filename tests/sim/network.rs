@@ -1,5 +1,7 @@
 //! Streams between agents and the coordinator: in order while they last, and cut at any moment.
 
+use std::collections::BTreeMap;
+
 use muster_core::agent::Hello;
 use muster_core::effect::Order;
 use muster_core::event::{Event, News, Report};
@@ -31,6 +33,7 @@ impl World {
             profile: sample::profile(host.places),
             term: Term(self.coordinator.life),
             attempts: host.disk.keys().copied().collect(),
+            details: BTreeMap::new(),
             held: host.held(),
         };
         let life = self.coordinator.life;

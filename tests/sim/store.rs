@@ -136,7 +136,8 @@ impl Store {
                 self.channels.insert(channel.id.clone(), channel);
                 Ok(())
             }
-            Record::Released { .. } => Ok(()),
+            // No simulated store is restored.
+            Record::Released { .. } | Record::SafeMode(_) => Ok(()),
         }
     }
 

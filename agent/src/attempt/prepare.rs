@@ -355,6 +355,7 @@ impl<R: Runtime> Life<R> {
     /// Tells that it runs.
     pub(super) fn report_started(&mut self) {
         let at = *self.started.get_or_insert_with(host::now);
+        let _ = self.control.started.set(at); // again after a restart of the agent
         if let Err(error) = self.journal.append(&Entry::Started { at: at.0 }) {
             tracing::warn!(%error, "start not journaled");
         }

@@ -91,7 +91,7 @@ fn coordinator_flags_are_settings() {
         panic!("not coordinator");
     };
     assert_eq!(
-        flags.settings(),
+        flags.daemon.settings(),
         [
             ("MUSTER_COORDINATOR_DATA_DIR", "/d".to_owned()),
             ("MUSTER_COORDINATOR_LISTEN", "unix:/s".to_owned()),

@@ -61,5 +61,11 @@ pub(crate) async fn health(context: &mut Context) -> Result<Exit, Failure> {
         }
     };
     context.console.data(word)?;
+    let info = context.client.admin().info(v1::InfoRequest {}).await;
+    // One that is too old to say so, or that is not serving, has said what it can.
+    let safe_mode = info.map(|info| info.into_inner().safe_mode);
+    if let Some(why) = safe_mode.ok().filter(|why| !why.is_empty()) {
+        context.console.say(&format!("safe mode: {why}"));
+    }
     Ok(exit)
 }

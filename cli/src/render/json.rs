@@ -4,6 +4,7 @@
 //! unit in the name. What is absent is `null`. Every message is taken apart completely, so that a new
 //! field of the wire has to be given its place here.
 
+mod adoption;
 mod explain;
 mod fleet;
 mod job;
@@ -11,6 +12,7 @@ mod job;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+pub(crate) use adoption::AdoptionJson;
 pub(crate) use explain::ExplanationJson;
 pub(crate) use fleet::{AgentJson, ChannelJson, ClientJson, ReleaseJson, ServerJson, VersionJson};
 pub(crate) use job::{AttemptJson, JobJson, SpecJson, SubmittedJson, TaskJson};

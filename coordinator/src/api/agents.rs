@@ -105,6 +105,7 @@ impl<S: Store> Agents<S> {
             other @ (Answer::Submitted(_)
             | Answer::CancelRequested { .. }
             | Answer::Released { .. }
+            | Answer::Adopted(_)
             | Answer::Channel(_)) => Err(mismatched(&other)),
         }
     }

@@ -230,6 +230,7 @@ impl<S: Store> Channels<S> {
             other @ (Answer::Submitted(_)
             | Answer::CancelRequested { .. }
             | Answer::Released { .. }
+            | Answer::Adopted(_)
             | Answer::Agent(_)) => Err(mismatched(&other)),
         }
     }

@@ -148,6 +148,7 @@ impl<S: Store> JobService for Jobs<S> {
             other @ (Answer::Submitted(_)
             | Answer::Released { .. }
             | Answer::Agent(_)
+            | Answer::Adopted(_)
             | Answer::Channel(_)) => Err(mismatched(&other)),
         }
     }

@@ -1,9 +1,13 @@
 //! What is told to people and metrics after a commit. Nothing depends on its arrival.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::effect::Notice;
 use muster_core::fleet::Fleet;
+use muster_core::ids::AttemptId;
+use muster_core::job::Job;
+use muster_core::outcome::{End, Usage};
 
 use super::Clock;
 use crate::metrics::Metrics;
@@ -38,27 +42,7 @@ impl Observers {
                 end,
                 usage,
                 metrics,
-            } => {
-                tracing::info!(
-                    job.id = %attempt.task.job, task.index = attempt.task.index,
-                    attempt.number = attempt.number.0, team = %job.team,
-                    outcome = end.outcome.as_str(), reason = end.reason.as_str(),
-                    duration_ms = usage.run.map(|span| span.0), "attempt ended"
-                );
-                let pool = job.spec.requirements.pool.as_str();
-                self.metrics
-                    .attempt_ended(job.team.as_str(), pool, &end, usage.run);
-                if let Some(gateway) = &self.push_gateway {
-                    gateway.finished(FinishedAttempt {
-                        team: job.team.clone(),
-                        job_name: job.spec.name.clone(),
-                        outcome: end.outcome,
-                        ended: Clock::new().now(),
-                        usage,
-                        metrics,
-                    });
-                }
-            }
+            } => self.attempt_ended(attempt, &job, &end, usage, metrics),
             Notice::TaskRetried { task, after } => {
                 tracing::info!(
                     job.id = %task.job, task.index = task.index, attempt.number = after.0,
@@ -69,6 +53,17 @@ impl Observers {
                 tracing::warn!(
                     job.id = %task.job, task.index = task.index,
                     "task quarantined: too many of its attempts died; a person decides"
+                );
+            }
+            Notice::SafeModeEntered(why) => {
+                tracing::error!(%why, "safe mode: nothing is started or stopped");
+            }
+            Notice::SafeModeLeft => tracing::warn!("safe mode ended: the store was adopted"),
+            Notice::AttemptTakenOver { attempt, agent } => {
+                tracing::warn!(
+                    job.id = %attempt.task.job, task.index = attempt.task.index,
+                    attempt.number = attempt.number.0, agent.id = %agent,
+                    "attempt unknown to the restored store taken over"
                 );
             }
             Notice::JobEnded { job } => tracing::info!(job.id = %job, "job ended"),
@@ -85,6 +80,35 @@ impl Observers {
                     "channel moved"
                 );
             }
+        }
+    }
+
+    fn attempt_ended(
+        &self,
+        attempt: AttemptId,
+        job: &Job,
+        end: &End,
+        usage: Usage,
+        metrics: Option<Arc<[u8]>>,
+    ) {
+        tracing::info!(
+            job.id = %attempt.task.job, task.index = attempt.task.index,
+            attempt.number = attempt.number.0, team = %job.team,
+            outcome = end.outcome.as_str(), reason = end.reason.as_str(),
+            duration_ms = usage.run.map(|span| span.0), "attempt ended"
+        );
+        let pool = job.spec.requirements.pool.as_str();
+        self.metrics
+            .attempt_ended(job.team.as_str(), pool, end, usage.run);
+        if let Some(gateway) = &self.push_gateway {
+            gateway.finished(FinishedAttempt {
+                team: job.team.clone(),
+                job_name: job.spec.name.clone(),
+                outcome: end.outcome,
+                ended: Clock::new().now(),
+                usage,
+                metrics,
+            });
         }
     }
 }

@@ -26,11 +26,17 @@ mod writer;
 
 mod agents;
 mod attempts;
+mod backup;
 mod changes;
 mod channels;
 mod columns;
 mod jobs;
+mod safe_mode;
 
+pub use backup::{
+    BackupError, Backups, BadCopy, Copy, RestoreDone, RestoreError, backup_offline, finish_backup,
+    restore, unfinished,
+};
 pub use open::OpenError;
 
 use lock::Lock;
@@ -51,6 +57,7 @@ struct Inner {
     writer: Writer,
     readers: Readers,
     keys: Mutex<Connection>,
+    backups: Backups,
     _lock: Lock,
 }
 
@@ -62,6 +69,11 @@ impl SqliteStore {
     /// If another process has it open, if a newer muster wrote it, or if the disk refuses.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let lock = Lock::take(directory)?;
+        let half_restored = directory.join(backup::REPLACING);
+        if half_restored.exists() {
+            let path = directory.join(FILE);
+            return Err(OpenError::HalfRestored { path });
+        }
         let path = directory.join(FILE);
         let mut connection = open::writing(&path)?;
         open::migrate(&mut connection)?;
@@ -74,8 +86,15 @@ impl SqliteStore {
             writer,
             readers,
             keys: Mutex::new(keys),
+            backups: Backups::new(directory),
             _lock: lock,
         })))
+    }
+
+    /// What makes copies of it.
+    #[must_use]
+    pub fn backups(&self) -> Backups {
+        self.0.backups.clone()
     }
 
     async fn read<T: Send + 'static>(
@@ -189,6 +208,9 @@ fn load(connection: &mut Connection) -> Result<Vec<Restored>, ReadError> {
             tasks,
         });
     }
+    let fences = safe_mode::fences(&snapshot)?.into_iter();
+    all.extend(fences.map(|(job, number)| Restored::Fence { job, number }));
+    all.extend(safe_mode::read(&snapshot)?.map(Restored::SafeMode));
     Ok(all)
 }
 

@@ -33,8 +33,9 @@ impl Fleet {
         live.ready.remove(&id.index);
         let before = live.tasks.remove(&id.index);
         let because = because(&job, before.as_ref());
+        let again = before.is_some();
         let (last, spent) = before.map_or_else(Default::default, |task| (task.last.0, task.spent));
-        let number = AttemptNo(last + 1);
+        let number = AttemptNo(last.max(live.fence.0) + 1);
         let place = Place {
             number,
             agent: agent.clone(),
@@ -57,7 +58,7 @@ impl Fleet {
         let counts = &mut live.progress.counts;
         counts.pending -= 1;
         counts.preparing += 1;
-        counts.retries += u32::from(number.0 > 1);
+        counts.retries += u32::from(again);
         self.queue.update(live);
         self.dirty.insert(id.job);
         let attempt = AttemptId { task: id, number };
@@ -323,7 +324,7 @@ impl Fleet {
         }
     }
 
-    fn free(&mut self, job: &Job, attempt: AttemptId, agent: &AgentId) {
+    pub(super) fn free(&mut self, job: &Job, attempt: AttemptId, agent: &AgentId) {
         let needs = &job.spec.requirements;
         if let Some(agent) = self.agents.get_mut(agent)
             && agent.live.remove(&attempt)

@@ -7,6 +7,7 @@ use super::place::{matches, takes_work};
 use crate::agent::{Agent, Link, Schedulable};
 use crate::ids::{AgentId, JobId, PoolName, TeamName};
 use crate::job::LiveJob;
+use crate::safe_mode::SafeMode;
 use crate::spec::Requirements;
 use crate::task::TaskState;
 use crate::time::{Millis, Timestamp};
@@ -31,6 +32,9 @@ pub struct Waiting {
 /// What keeps a task from being assigned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocker {
+    /// The store was restored from a backup, or is an old copy: nothing is started until somebody has
+    /// looked.
+    SafeMode(SafeMode),
     /// So many of its attempts died that a person has to decide.
     Quarantined {
         deaths: u32,
@@ -96,6 +100,7 @@ impl Blocker {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::SafeMode(_) => "safe_mode",
             Self::Quarantined { .. } => "quarantined",
             Self::TasksQuarantined { .. } => "tasks_quarantined",
             Self::RetryDelay { .. } => "retry_delay",
@@ -124,6 +129,7 @@ fn poisoned(f: &mut fmt::Formatter<'_>, deaths: u32) -> fmt::Result {
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SafeMode(why) => write!(f, "{why}"),
             Self::Quarantined { deaths } => poisoned(f, *deaths),
             Self::TasksQuarantined { tasks } => write!(f, "{tasks} {TASKS_QUARANTINED}"),
             Self::RetryDelay { left } => write!(f, "its next attempt starts in {left}"),
@@ -252,7 +258,13 @@ impl Fleet {
     fn blockers(&self, live: &LiveJob) -> Vec<Blocker> {
         let needs = &live.job.spec.requirements;
         let team = &live.job.team;
-        let mut found: Vec<Blocker> = needs
+        let mut found: Vec<Blocker> = self
+            .safe_mode()
+            .cloned()
+            .map(Blocker::SafeMode)
+            .into_iter()
+            .collect();
+        let keys = needs
             .concurrency
             .keys()
             .map(|key| {
@@ -260,8 +272,8 @@ impl Fleet {
                 (key.clone(), live, limit)
             })
             .filter(|(_, live, limit)| live >= limit)
-            .map(|(key, live, limit)| Blocker::ConcurrencyKey { key, live, limit })
-            .collect();
+            .map(|(key, live, limit)| Blocker::ConcurrencyKey { key, live, limit });
+        found.extend(keys);
         found.extend(self.no_agent(needs));
         if found.is_empty() {
             found.push(Blocker::NextInLine);

@@ -19,6 +19,7 @@ impl Fleet {
             profile,
             term: _,
             attempts,
+            details,
             held,
         } = hello;
         let known = self.agents.get(&id).map(|agent| agent.link);
@@ -40,16 +41,23 @@ impl Fleet {
         agent.link = Link::Online { session };
         agent.last_contact = now;
         agent.hold(held);
-        let live: Vec<AttemptId> = agent.live.iter().copied().collect();
+        let before = agent.live.clone();
         out.record(Record::Agent(Box::new(agent.clone())));
         out.notify(Notice::AgentChanged { agent: id.clone() });
-        for attempt in &live {
+        for attempt in attempts.difference(&before) {
+            self.take_over(now, &id, *attempt, details.get(attempt), out);
+        }
+        let live = self.agents[&id].live.clone();
+        if let Some(safe) = &mut self.safe {
+            safe.called(&id, &attempts, &live);
+        }
+        for attempt in live.intersection(&before) {
             self.reconcile_live(now, *attempt, attempts.contains(attempt), out);
         }
-        for attempt in attempts
-            .into_iter()
-            .filter(|attempt| !live.contains(attempt))
-        {
+        for attempt in attempts.difference(&live).copied() {
+            if self.safe.is_some() {
+                break; // nothing is stopped before somebody has looked
+            }
             // Its end may be on the way to us; a running one is not wanted any more.
             let stop = Stop {
                 reason: StopReason::Superseded,
@@ -69,6 +77,9 @@ impl Fleet {
         held: bool,
         out: &mut Effects,
     ) {
+        if !held && self.is_from_before_restore(attempt) {
+            return self.settle_unknown(now, attempt, out);
+        }
         let Some((place, phase)) = self.holds(attempt) else {
             return;
         };

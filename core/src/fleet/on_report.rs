@@ -34,6 +34,9 @@ impl Fleet {
                 News::Refused { message } => self.refuse(now, attempt, message, out),
                 News::Ended(ended) => self.end_attempt(now, attempt, *ended, out),
             }
+        } else if let Some(safe) = &mut self.safe {
+            // Not acknowledged, so that nothing is forgotten before somebody has looked.
+            return safe.unknown(&agent, attempt, seq, news);
         } else {
             keep_evidence(now, &agent, attempt, news, out);
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Fleet;
+use super::safe::Safe;
 use super::timers::Timer;
 use crate::agent::{Agent, Capacity, Link, Schedulable};
 use crate::event::Restored;
@@ -25,6 +26,12 @@ impl Fleet {
                 progress,
                 tasks,
             } => self.restore_job(job, progress, tasks),
+            Restored::Fence { job, number } => {
+                if let Some(live) = self.jobs.get_mut(&job) {
+                    live.fence = number;
+                }
+            }
+            Restored::SafeMode(why) => self.safe = Some(Safe::new(why)),
         }
     }
 

@@ -18,6 +18,10 @@ const SUSPICION: Millis = Millis::from_secs(10);
 impl Fleet {
     pub(super) fn on_tick(&mut self, now: Timestamp, out: &mut Effects) {
         while let Some(timer) = self.timers.pop_due(now) {
+            if self.safe.is_some() && timer.ends_something() {
+                self.timers.set(now + SUSPICION, timer);
+                continue;
+            }
             match timer {
                 Timer::Retry(task) => self.retry_due(now, task),
                 Timer::OfferUnanswered(attempt) => self.offer_again(now, attempt, out),

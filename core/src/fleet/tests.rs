@@ -9,4 +9,5 @@ pub(super) mod rig;
 mod agents;
 mod channels;
 mod restart;
+mod safe_mode;
 mod tasks;

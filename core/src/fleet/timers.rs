@@ -19,6 +19,20 @@ pub(super) enum Timer {
     DrainDeadline(AgentId),
 }
 
+impl Timer {
+    /// Whether it may stop an attempt or end a task: a fleet in safe mode does not.
+    pub(super) const fn ends_something(&self) -> bool {
+        match self {
+            Self::Retry(_) => false,
+            Self::OfferUnanswered(_)
+            | Self::QueueTimeout(_)
+            | Self::RunBackstop(_)
+            | Self::AgentLost(_)
+            | Self::DrainDeadline(_) => true,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Timers(BTreeSet<(Timestamp, Timer)>);
 

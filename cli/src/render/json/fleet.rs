@@ -242,6 +242,8 @@ pub(crate) struct ServerJson {
     term: u64,
     started: Option<String>,
     store: String,
+    /// Why nothing is started or stopped.
+    pub(crate) safe_mode: Option<String>,
 }
 
 impl From<v1::InfoResponse> for ServerJson {
@@ -253,6 +255,7 @@ impl From<v1::InfoResponse> for ServerJson {
             term,
             started,
             store,
+            safe_mode,
         } = info;
         Self {
             version,
@@ -261,6 +264,7 @@ impl From<v1::InfoResponse> for ServerJson {
             term,
             started: span::rfc3339(started),
             store,
+            safe_mode: set(safe_mode),
         }
     }
 }

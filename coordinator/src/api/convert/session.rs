@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_core::agent::{Hello, Profile};
+use muster_core::agent::{Held, Hello, Profile};
 use muster_core::effect::{Offer, Order};
 use muster_core::event::{AttemptEnd, News, Report};
 use muster_core::ids::{
@@ -50,6 +50,8 @@ pub(crate) fn hello_from_wire(wire: pb::Hello, session: SessionNo) -> Result<Hel
         term,
         attempts,
         images,
+        cluster: _,
+        details,
     } = wire;
     let id = AgentId::parse(&agent).map_err(|problem| BadMessage::Agent {
         name: agent,
@@ -75,8 +77,25 @@ pub(crate) fn hello_from_wire(wire: pb::Hello, session: SessionNo) -> Result<Hel
         },
         term: Term(term),
         attempts: attempts?,
+        // What can't be read is as if it were not said.
+        details: details.into_iter().filter_map(held_attempt).collect(),
         held: held_from_wire(images),
     })
+}
+
+fn held_attempt(wire: pb::HeldAttempt) -> Option<(AttemptId, Held)> {
+    let pb::HeldAttempt {
+        attempt,
+        image,
+        release,
+        started,
+    } = wire;
+    let held = Held {
+        image: image.parse().ok()?,
+        release: (release > 0).then_some(release),
+        started: started.as_ref().map(time_from_wire),
+    };
+    Some((attempt_from_wire(attempt?).ok()?, held))
 }
 
 pub(crate) fn attempt_from_wire(wire: pb::AttemptId) -> Result<AttemptId, BadMessage> {

@@ -57,6 +57,7 @@ async fn released<S: Store>(
         other @ (Answer::Submitted(_)
         | Answer::CancelRequested { .. }
         | Answer::Agent(_)
+        | Answer::Adopted(_)
         | Answer::Channel(_)) => Err(mismatched(&other)),
     }
 }

@@ -54,6 +54,7 @@ pub(super) async fn submit<S: Store>(
         other @ (Answer::CancelRequested { .. }
         | Answer::Released { .. }
         | Answer::Agent(_)
+        | Answer::Adopted(_)
         | Answer::Channel(_)) => Err(mismatched(&other)),
     }
 }

@@ -11,9 +11,10 @@ use uuid::{Builder, Uuid};
 use crate::store::{Identity, ReadError, Revision, rows};
 
 /// The schema, step by step. A step never changes once it is released.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_quarantine.sql"),
+    include_str!("../migrations/0003_restored.sql"),
 ];
 /// Pages in the write-ahead log before they are copied into the database: 32 MiB. Tasks change several
 /// times within that much, so most of their pages are copied once.
@@ -38,6 +39,11 @@ pub enum OpenError {
          a newer muster wrote it, so run that one or a newer one"
     )]
     Newer { found: usize, known: usize },
+    #[error(
+        "{} was being replaced when a restore was interrupted: run the same muster coordinator restore again",
+        path.display()
+    )]
+    HalfRestored { path: PathBuf },
     #[error("the database cannot be opened")]
     Engine { source: rusqlite::Error },
     #[error("the database cannot be read")]
@@ -83,15 +89,34 @@ fn tune(connection: &Connection, cache: u32) -> Result<(), OpenError> {
     Ok(())
 }
 
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
-    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let found = usize::try_from(version).unwrap_or(usize::MAX);
-    if found > MIGRATIONS.len() {
-        return Err(OpenError::Newer {
-            found,
-            known: MIGRATIONS.len(),
-        });
+/// What a database's schema is to this version.
+pub(super) enum Schema {
+    /// The newest, or one that `migrate` brings there.
+    Known,
+    Newer {
+        found: usize,
+        known: usize,
+    },
+}
+
+pub(super) fn schema_of(connection: &Connection) -> rusqlite::Result<Schema> {
+    let (found, known) = (version_of(connection)?, MIGRATIONS.len());
+    if found > known {
+        return Ok(Schema::Newer { found, known });
     }
+    Ok(Schema::Known)
+}
+
+fn version_of(connection: &Connection) -> rusqlite::Result<usize> {
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    if let Schema::Newer { found, known } = schema_of(connection)? {
+        return Err(OpenError::Newer { found, known });
+    }
+    let found = version_of(connection)?;
     for (version, sql) in (1u32..).zip(MIGRATIONS).skip(found) {
         let step = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
         step.execute_batch(sql)?;
@@ -117,7 +142,8 @@ pub(super) fn begin_term(connection: &mut Connection) -> Result<(Identity, Revis
     let term = rows::unsigned("a term", term).map_err(read)? + 1;
     let newest = rows::unsigned("a revision", rev).map_err(read)?;
     change.execute(
-        "INSERT OR REPLACE INTO meta (only, cluster, term, rev) VALUES (1, ?1, ?2, ?3)",
+        "INSERT INTO meta (only, cluster, term, rev) VALUES (1, ?1, ?2, ?3) \
+         ON CONFLICT (only) DO UPDATE SET term = excluded.term",
         params![cluster, rows::signed(term), rev],
     )?;
     change.commit()?;

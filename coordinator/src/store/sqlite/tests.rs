@@ -139,7 +139,7 @@ fn a_newer_schema_is_refused() {
             refused,
             OpenError::Newer {
                 found: 99,
-                known: 2
+                known: 3
             }
         ),
         "{refused}"
@@ -191,6 +191,7 @@ fn every_statement_can_be_prepared() {
         &super::changes::STATEMENTS,
         &super::channels::STATEMENTS,
         &super::jobs::STATEMENTS,
+        &super::safe_mode::STATEMENTS,
         &super::writer::STATEMENTS,
     ];
     for sql in statements.concat() {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::attempts::{Ended, Made, Patch};
-use super::{agents, attempts, channels, jobs};
+use super::{agents, attempts, channels, jobs, safe_mode};
 use crate::store::{CommitError, Revision, rows};
 
 /// Batches that may wait for the thread. The driver has one or two on their way.
@@ -165,6 +165,7 @@ fn apply(connection: &Connection, rev: Revision, batch: &[Record]) -> rusqlite::
             Record::Released { channel, release } => {
                 channels::insert_release(connection, channel, release)?;
             }
+            Record::SafeMode(why) => safe_mode::set(connection, why.as_ref())?,
         }
     }
     rows.write(connection, rev)
@@ -222,7 +223,8 @@ impl<'b> Rows<'b> {
             | Record::AgentLink { .. }
             | Record::AgentSchedulable { .. }
             | Record::Channel(_)
-            | Record::Released { .. } => {}
+            | Record::Released { .. }
+            | Record::SafeMode(_) => {}
         }
     }
 

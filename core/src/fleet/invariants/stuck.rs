@@ -68,6 +68,9 @@ impl Fleet {
     /// tasks, and for each job that waits one over all agents.
     #[must_use]
     pub fn stuck(&self, now: Timestamp, patience: Millis, limit: usize) -> Vec<Stuck> {
+        if self.safe.is_some() {
+            return Vec::new(); // nothing moves, and everybody is told why
+        }
         let mut found = Vec::new();
         for live in self.jobs.values() {
             for (index, task) in &live.tasks {

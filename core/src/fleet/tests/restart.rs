@@ -13,15 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a store would hold.
-#[derive(Default)]
-struct Rows {
+#[derive(Default, Clone)]
+pub(super) struct Rows {
     agents: BTreeMap<AgentId, Agent>,
     jobs: BTreeMap<JobId, (Arc<Job>, Option<JobProgress>)>,
     tasks: BTreeMap<TaskId, TaskRow>,
 }
 
 impl Rows {
-    fn keep(&mut self, effects: Vec<Effect>) {
+    pub(super) fn keep(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let Effect::Record(record) = effect else {
                 continue;
@@ -47,7 +47,7 @@ impl Rows {
         }
     }
 
-    fn restart(self, rig: &mut Rig) {
+    pub(super) fn restart(self, rig: &mut Rig) {
         rig.fleet = Fleet::new(Limits::default());
         for agent in self.agents.into_values() {
             rig.handle(Event::Restored(Restored::Agent(agent)));

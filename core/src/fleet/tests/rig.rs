@@ -289,6 +289,7 @@ pub(in crate::fleet) fn hello(
         },
         term: Term(1),
         attempts,
+        details: BTreeMap::new(),
         held: vec![],
     }
 }
