@@ -9,10 +9,12 @@ muster = $(CARGO_TARGET_DIR)/$(profile_dir)/muster
 
 SEED ?= 1
 SEEDS ?= 1000
+TASKS ?= 638780
+CONTAINERS ?= 1000
 tier = cargo test --locked --package muster-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help claim setup build test unit sim scenario cluster e2e faults terraform lint demo bench replay image clean
+.PHONY: help claim setup build test unit sim scenario cluster e2e faults soak terraform lint demo bench replay image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +63,12 @@ faults: claim ## daemons and engines that are killed and frozen
 	scripts/setup build engine services testbox
 	cargo build --locked --bin muster
 	MUSTER_E2E=1 $(tier) --test faults
+
+soak: claim ## TASKS=n simulated tasks and CONTAINERS=n real ones with faults, for long
+	scripts/setup build engine services testbox
+	cargo build --locked --release --bin muster
+	MUSTER_E2E=1 MUSTER_SOAK_TASKS=$(TASKS) MUSTER_SOAK_CONTAINERS=$(CONTAINERS) \
+		$(tier) --release --test soak -- --nocapture --test-threads 1
 
 terraform: claim ## the Terraform modules against a mock of AWS
 	scripts/setup build base moto terraform

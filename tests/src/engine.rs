@@ -40,6 +40,21 @@ impl PrivateEngine {
         format!("unix://{}", self.root.path().join("docker.sock").display())
     }
 
+    /// Of dockerd, which runs.
+    pub fn pid(&self) -> u32 {
+        self.dockerd.as_ref().expect("dockerd runs").id()
+    }
+
+    /// What is mounted below its directories; network namespaces are among it.
+    pub fn mounts(&self) -> Vec<String> {
+        let root = format!("{}/", self.root.path().display());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo");
+        let mounts = mounts.expect("the kernel tells its mounts");
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let own = points.filter(|point| point.starts_with(&root));
+        own.map(str::to_owned).collect()
+    }
+
     /// Where it keeps its images and containers.
     pub fn data_root(&self) -> PathBuf {
         self.root.path().join("data")

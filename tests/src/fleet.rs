@@ -136,6 +136,8 @@ impl Fleet {
         ]);
         command.args(["--places", "4", "--cpus", "8", "--memory", "8g"]);
         let daemon = Daemon::start(name, self.directory.path(), &mut command);
+        // One of that name has ended.
+        self.agents.retain(|(known, _)| known != name);
         self.agents.push((name.to_owned(), daemon));
     }
 

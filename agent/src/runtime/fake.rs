@@ -199,6 +199,12 @@ impl FakeRuntime {
         self.lock().starts.clone()
     }
 
+    /// Takes out the starts since the last call, so that a long run does not keep them all.
+    #[must_use]
+    pub fn take_starts(&self) -> BTreeMap<String, u32> {
+        std::mem::take(&mut self.lock().starts)
+    }
+
     #[must_use]
     pub fn pulls(&self) -> u32 {
         self.lock().pulls

@@ -1,0 +1,101 @@
+//! What processes use while they run, and whether it grows.
+
+use std::time::Instant;
+
+/// A process on this host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process(pub(crate) u32);
+
+impl Process {
+    pub(crate) fn own() -> Self {
+        Self(std::process::id())
+    }
+
+    /// Resident memory in bytes; 0 if it is gone.
+    pub(crate) fn resident(self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kilobytes.unwrap_or(0) << 10
+    }
+
+    /// Open file descriptors; 0 if it is gone.
+    pub(crate) fn descriptors(self) -> u64 {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.0));
+        open.map_or(0, |open| u64::try_from(open.count()).unwrap_or(0))
+    }
+}
+
+/// One quantity over time: seconds since the series began, and the value.
+#[derive(Debug)]
+pub(crate) struct Series {
+    began: Instant,
+    points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            points: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, value: u64) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share of a percent is precise enough"
+        )]
+        let value = value as f64;
+        self.points
+            .push((self.began.elapsed().as_secs_f64(), value));
+    }
+
+    pub(crate) fn last(&self) -> f64 {
+        self.points.last().map_or(0.0, |(_, value)| *value)
+    }
+
+    /// Seconds that it covers.
+    pub(crate) fn span(&self) -> f64 {
+        match (self.points.first(), self.points.last()) {
+            (Some((first, _)), Some((last, _))) => last - first,
+            _ => 0.0,
+        }
+    }
+
+    /// Growth in percent of the mean, per hour: the slope of the straight line that fits best.
+    pub(crate) fn percent_per_hour(&self) -> f64 {
+        let count = f64::from(u32::try_from(self.points.len()).unwrap_or(u32::MAX));
+        if self.points.len() < 2 {
+            return 0.0;
+        }
+        let (times, values): (f64, f64) = self
+            .points
+            .iter()
+            .fold((0.0, 0.0), |(t, v), (time, value)| (t + time, v + value));
+        let (time_mean, value_mean) = (times / count, values / count);
+        let (mut above, mut below) = (0.0, 0.0);
+        for (time, value) in &self.points {
+            above += (time - time_mean) * (value - value_mean);
+            below += (time - time_mean).powi(2);
+        }
+        if below == 0.0 || value_mean == 0.0 {
+            return 0.0;
+        }
+        above / below * 3600.0 / value_mean * 100.0
+    }
+}
+
+#[test]
+fn a_slope_is_in_percent_of_the_mean_per_hour() {
+    let series = |points: &[(f64, f64)]| Series {
+        began: Instant::now(),
+        points: points.to_vec(),
+    };
+    let growing = series(&[(0.0, 99.0), (1800.0, 100.0), (3600.0, 101.0)]);
+    assert!((growing.percent_per_hour() - 2.0).abs() < 1e-9);
+    let flat = series(&[(0.0, 5.0), (10.0, 5.0)]);
+    assert!(flat.percent_per_hour().abs() < 1e-9);
+    assert!((flat.span() - 10.0).abs() < 1e-9);
+}
