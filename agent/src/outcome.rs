@@ -128,6 +128,9 @@ pub struct Evidence<'a> {
 
 /// How far the engine's clock readings around its own start may be apart.
 const START_SLACK: Millis = Millis::from_secs(5);
+/// An engine that stops signals its containers and can be spoken to until the last of them is gone, at
+/// most for twice the 15 s that Docker gives them.
+const STOP_SLACK: Millis = Millis::from_secs(30);
 const MESSAGE_MAX: usize = 1024;
 
 /// The verdict.
@@ -201,12 +204,7 @@ fn by_record(evidence: &Evidence<'_>, run: &Run) -> End {
         return out_of_memory(exit);
     }
     if run.signal.is_some() {
-        let reason = if stopping(evidence) {
-            EndReason::Interrupted
-        } else {
-            EndReason::KilledExternally
-        };
-        return End::of(Outcome::InfraError, reason);
+        return End::of(Outcome::InfraError, signaled_by_others(evidence));
     }
     if exit.code == 137 {
         return End::of(Outcome::InfraError, EndReason::KilledExternally);
@@ -292,15 +290,25 @@ fn ended_with_the_host(evidence: &Evidence<'_>) -> bool {
     evidence.engine.rebooted || evidence.engine.restart.is_some_and(after_start)
 }
 
-/// Whether it ended while the engine was stopping or down and may have signalled it.
-fn stopping(evidence: &Evidence<'_>) -> bool {
+/// Why a task ended that was sent a deadly signal by neither itself nor the agent.
+fn signaled_by_others(evidence: &Evidence<'_>) -> EndReason {
+    if stopping(evidence, STOP_SLACK) {
+        EndReason::Interrupted
+    } else {
+        EndReason::KilledExternally
+    }
+}
+
+/// Whether it ended while the engine was stopping or down and may have signalled it: at most `slack`
+/// before the last contact.
+fn stopping(evidence: &Evidence<'_>, slack: Millis) -> bool {
     let Evidence { exit, engine, .. } = evidence;
     match engine.restart {
         // A live-restoring engine signals nobody when it stops; a host that goes down does.
         Some(_) if engine.live_restore && !engine.rebooted => false,
         Some(restart) => exit
             .finished
-            .is_none_or(|finished| finished > restart.last_contact),
+            .is_none_or(|finished| finished + slack > restart.last_contact),
         None => engine.rebooted,
     }
 }
@@ -308,14 +316,10 @@ fn stopping(evidence: &Evidence<'_>) -> bool {
 /// Whether something other than the task or the agent had a hand in the end.
 fn foreign_hand(evidence: &Evidence<'_>) -> Option<EndReason> {
     let exit = &evidence.exit;
-    let stopping = stopping(evidence);
+    let stopping = stopping(evidence, Millis(0));
     let is_success = succeeded(evidence);
     if evidence.foreign_kill.is_some() {
-        return Some(if stopping {
-            EndReason::Interrupted
-        } else {
-            EndReason::KilledExternally
-        });
+        return Some(signaled_by_others(evidence));
     }
     match exit.code {
         143 if stopping => Some(EndReason::Interrupted),

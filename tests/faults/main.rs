@@ -4,3 +4,4 @@
 //! and `make test` set it. The engine of the host is only asked for the test image.
 
 mod engine;
+mod engine_restart;

@@ -51,7 +51,10 @@ fn rebooted(code: i32) -> Evidence<'static> {
 }
 
 fn foreign(code: i32) -> Evidence<'static> {
-    let mut evidence = exited(code);
+    heard(exited(code))
+}
+
+fn heard(mut evidence: Evidence<'static>) -> Evidence<'static> {
     evidence.foreign_kill = Some(Timestamp(199_000));
     evidence
 }
@@ -127,6 +130,7 @@ fn brief(evidence: &Evidence<'_>) -> (Outcome, EndReason, Option<i32>) {
     (outcome, reason, exit_code)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn each_row_of_the_table() {
     use EndReason::*;
@@ -171,6 +175,23 @@ fn each_row_of_the_table() {
         (foreign(143), (InfraError, KilledExternally, None)),
         (foreign(1), (InfraError, KilledExternally, None)),
         (rebooted(0), (InfraError, Interrupted, None)),
+        // A stopping engine is there until its containers are gone; then it was its signal.
+        (
+            heard(restarted(0, 215, 250)),
+            (InfraError, Interrupted, None),
+        ),
+        (
+            heard(restarted(7, 215, 250)),
+            (InfraError, Interrupted, None),
+        ),
+        (
+            heard(restarted(0, 231, 250)),
+            (InfraError, KilledExternally, None),
+        ),
+        (
+            heard(live_restored(0)),
+            (InfraError, KilledExternally, None),
+        ),
         // Memory.
         (oom(137), (Oom, MemoryLimit, Some(137))),
         (oom(1), (Failed, ChildOom, Some(1))),
@@ -264,6 +285,10 @@ fn each_row_with_a_record() {
         ),
         (
             signaled(recorded(restarted(7, 150, 250), ended(7))),
+            (InfraError, Interrupted, None),
+        ),
+        (
+            signaled(recorded(restarted(0, 215, 250), ended(0))),
             (InfraError, Interrupted, None),
         ),
         (
