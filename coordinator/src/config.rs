@@ -10,6 +10,7 @@ use muster_core::time::Millis;
 
 use crate::listen::{BadListen, Listen};
 use crate::metrics::pushgateway;
+use crate::session::SILENT_BEATS;
 use crate::webhook::{BadSecrets, Secrets};
 use crate::{poll, registry};
 
@@ -38,6 +39,9 @@ pub struct Config {
     /// unreachable. `MUSTER_COORDINATOR_HEARTBEAT`, default `10s`.
     pub heartbeat: Duration,
 }
+
+/// After its start a coordinator gives nobody up for so long at least.
+const FAILOVER_GRACE_MIN: Duration = Duration::from_secs(60);
 
 const PREFIX: &str = "MUSTER_COORDINATOR_";
 const DATA_DIR: &str = "MUSTER_COORDINATOR_DATA_DIR";
@@ -140,8 +144,12 @@ impl Config {
 
     pub(crate) fn limits(&self) -> Limits {
         let lost_after = u64::try_from(self.lost_after.as_millis()).unwrap_or(u64::MAX);
+        // Silence shows after four heartbeats; a fleet that calls again needs a moment more.
+        let detection = self.heartbeat.saturating_mul(2 * SILENT_BEATS);
+        let grace = detection.max(FAILOVER_GRACE_MIN);
         Limits {
             lost_after: Millis(lost_after),
+            failover_grace: Millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
             ..Limits::default()
         }
     }

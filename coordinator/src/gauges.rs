@@ -20,6 +20,7 @@ struct Counted {
     running: u64,
     safe_mode: bool,
     agents: BTreeMap<(&'static str, &'static str), u64>,
+    suspects_itself: bool,
 }
 
 /// Counts until `stop`, or until the driver has stopped.
@@ -45,12 +46,14 @@ pub(crate) async fn keep(driver: DriverHandle, metrics: Metrics, stop: Cancellat
             .map(|((link, schedulable), count)| (link, schedulable, count))
             .collect();
         metrics.set_agents(&agents);
+        metrics.set_suspects_itself(counted.suspects_itself);
     }
 }
 
 fn count(fleet: &Fleet) -> Counted {
     let mut counted = Counted {
         safe_mode: fleet.safe_mode().is_some(),
+        suspects_itself: fleet.suspicion().is_some(),
         ..Counted::default()
     };
     for live in fleet.jobs() {

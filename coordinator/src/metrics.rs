@@ -31,6 +31,7 @@ pub const ATTEMPTS_ENDED: &str = "muster_attempts_ended_total";
 pub const ATTEMPT_DURATION: &str = "muster_attempt_duration_seconds";
 pub const AGENTS: &str = "muster_agents";
 pub const SAFE_MODE: &str = "muster_safe_mode";
+pub const SUSPECTS_ITSELF: &str = "muster_suspects_itself";
 pub const SESSIONS: &str = "muster_agent_sessions";
 pub const COMMIT_DURATION: &str = "muster_commit_duration_seconds";
 pub const COMMIT_RECORDS: &str = "muster_commit_records";
@@ -136,6 +137,7 @@ pub struct Metrics {
     attempt_duration: Histograms<PlaceLabels>,
     agents: Family<AgentLabels, Gauge>,
     safe_mode: Gauge,
+    suspects_itself: Gauge,
     sessions: Gauge,
     commit_duration: Histogram,
     commit_records: Histogram,
@@ -168,6 +170,7 @@ impl Metrics {
             attempt_duration: Family::new_with_constructor(durations),
             agents: Family::default(),
             safe_mode: Gauge::default(),
+            suspects_itself: Gauge::default(),
             sessions: Gauge::default(),
             commit_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
             commit_records: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
@@ -214,6 +217,8 @@ impl Metrics {
         add(to, AGENTS, help, &self.agents);
         let help = "1 while a restored store waits to be adopted";
         add(to, SAFE_MODE, help, &self.safe_mode);
+        let help = "1 while most agents are out of sight at once, and nothing is given up";
+        add(to, SUSPECTS_ITSELF, help, &self.suspects_itself);
         add(
             to,
             SESSIONS,
@@ -295,6 +300,11 @@ impl Metrics {
     /// Whether the store waits to be taken over.
     pub fn set_safe_mode(&self, on: bool) {
         self.safe_mode.set(i64::from(on));
+    }
+
+    /// Whether the coordinator suspects that it is cut off.
+    pub fn set_suspects_itself(&self, suspects: bool) {
+        self.suspects_itself.set(suspects.into());
     }
 
     pub fn session_opened(&self) {

@@ -27,7 +27,7 @@ mod log_upload;
 /// How long an agent may take for its first message.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// Silence of so many heartbeat intervals closes the stream.
-const SILENT_BEATS: u32 = 4;
+pub(crate) const SILENT_BEATS: u32 = 4;
 /// Messages on their way to one agent. The driver's own queue for it is the larger bound.
 const OUTBOX: usize = 16;
 /// Samples taken from one heartbeat.

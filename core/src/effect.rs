@@ -130,6 +130,10 @@ pub enum Answer {
         tasks: u32,
     },
     Agent(Box<Agent>),
+    /// These agents count as gone now.
+    LossesConfirmed {
+        agents: Vec<AgentId>,
+    },
     Channel(Box<Channel>),
     Adopted(Box<Adoption>),
     Refused(Refusal),
@@ -205,6 +209,12 @@ pub enum Notice {
     AgentChanged {
         agent: AgentId,
     },
+    /// The coordinator suspects that it is the one that is cut off.
+    SuspicionBegan {
+        missing: usize,
+        known: usize,
+    },
+    SuspicionEnded,
     Released {
         channel: ChannelId,
         release: Release,

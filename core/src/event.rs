@@ -59,6 +59,10 @@ pub enum Event {
         reason: String,
         deadline: Option<Timestamp>,
     },
+    /// An operator says that all agents out of sight are gone for good.
+    LossesConfirmed {
+        ticket: Ticket,
+    },
     /// Somebody named a channel's repository and tag, and the registry said what the tag means.
     ChannelSet {
         ticket: Ticket,

@@ -30,14 +30,17 @@ mod on_tick;
 mod place;
 mod queue;
 mod safe;
+mod silence;
 mod take_over;
 mod timers;
 
 pub use explain::{Blocker, Explanation, Waiting};
 pub use invariants::{Broken, Cursor, Stuck};
+pub use silence::Suspicion;
 
 use queue::Queue;
 use safe::Safe;
+use silence::Silence;
 use timers::Timers;
 
 /// Durations that a policy sets.
@@ -45,6 +48,10 @@ use timers::Timers;
 pub struct Limits {
     /// How long an agent may be silent before its attempts are given up.
     pub lost_after: Millis,
+    /// How long after its start a coordinator gives nobody up, and after it doubted itself.
+    pub failover_grace: Millis,
+    /// Between two agents that are given up with attempts.
+    pub loss_interval: Millis,
     /// How long an offer may stay unanswered before it is made again.
     pub offer_patience: Millis,
     /// How long after its own limit an attempt is stopped by the coordinator.
@@ -52,10 +59,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 10 minutes, 15 seconds, 1 minute.
+    /// 10 minutes, 80 seconds, 10 seconds, 15 seconds, 1 minute.
     fn default() -> Self {
         Self {
             lost_after: Millis::from_secs(600),
+            failover_grace: Millis::from_secs(80),
+            loss_interval: Millis::from_secs(10),
             offer_patience: Millis::from_secs(15),
             timeout_backstop: Millis::from_secs(60),
         }
@@ -73,6 +82,7 @@ pub struct Fleet {
     channels: BTreeMap<ChannelId, Channel>,
     queue: Queue,
     timers: Timers,
+    silence: Silence,
     /// Live attempts of each team, for fair shares.
     team_live: BTreeMap<TeamName, u32>,
     /// Live attempts that carry a concurrency key.
@@ -147,6 +157,7 @@ impl Fleet {
             } => {
                 self.on_agent_drained(ticket, &agent, reason, deadline, out);
             }
+            Event::LossesConfirmed { ticket } => self.on_losses_confirmed(now, ticket, out),
             Event::ChannelSet {
                 ticket,
                 channel,

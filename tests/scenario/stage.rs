@@ -136,6 +136,9 @@ impl Stage {
                 Answer::Refused(refusal) => Some(format!("refused: {refusal}")),
                 Answer::Released { tasks } => Some(format!("{tasks} tasks left the quarantine")),
                 Answer::CancelRequested { tasks } => Some(format!("{tasks} tasks had not ended")),
+                Answer::LossesConfirmed { agents } => {
+                    Some(format!("{} agents are gone", agents.len()))
+                }
                 Answer::Submitted(_)
                 | Answer::Agent(_)
                 | Answer::Adopted(_)

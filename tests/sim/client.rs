@@ -223,6 +223,7 @@ impl World {
                 }
             }
             Answer::Released { .. }
+            | Answer::LossesConfirmed { .. }
             | Answer::Agent(_)
             | Answer::Adopted(_)
             | Answer::Channel(_)

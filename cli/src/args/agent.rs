@@ -32,6 +32,8 @@ pub(crate) enum AgentVerb {
     },
     /// Take new tasks again
     Uncordon { agent: String },
+    /// Say that agents out of sight are gone, when the coordinator suspects that it is cut off
+    ConfirmLost,
     /// No new tasks, and an end for what still runs at the deadline
     Drain(DrainArgs),
 }

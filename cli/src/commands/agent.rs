@@ -1,4 +1,4 @@
-//! `muster agent list|get|cordon|uncordon|drain`.
+//! `muster agent list|get|cordon|uncordon|drain|confirm-lost`.
 
 use std::time::Duration;
 
@@ -25,7 +25,13 @@ const AGENTS: View<v1::Agent> = View {
 pub(crate) async fn run(context: &mut Context, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
         AgentVerb::List { pool } => {
-            let agents = list(context, &pool).await?;
+            let v1::ListAgentsResponse {
+                agents,
+                suspects_itself_since,
+            } = list(context, &pool).await?;
+            if let Some(since) = suspicion(suspects_itself_since, jiff::Timestamp::now()) {
+                context.console.note(&since);
+            }
             render::list::<_, AgentJson>(&mut context.console, &AGENTS, agents, "")?;
         }
         AgentVerb::Get { agent } => {
@@ -54,21 +60,47 @@ pub(crate) async fn run(context: &mut Context, verb: AgentVerb) -> Result<Exit, 
                 format!("{} takes new tasks", agent.id)
             })?;
         }
+        AgentVerb::ConfirmLost => confirm_lost(context).await?,
         AgentVerb::Drain(flags) => return drain(context, flags).await,
     }
     Ok(Exit::DONE)
 }
 
-async fn list(context: &Context, pool: &str) -> Result<Vec<v1::Agent>, Failure> {
+async fn list(context: &Context, pool: &str) -> Result<v1::ListAgentsResponse, Failure> {
     let request = v1::ListAgentsRequest {
         pool: pool.to_owned(),
     };
     let reply = context.client.agents().list(request).await?;
-    Ok(reply.into_inner().agents)
+    Ok(reply.into_inner())
+}
+
+/// Why silent agents are not given up, for people.
+fn suspicion(since: Option<prost_types::Timestamp>, now: jiff::Timestamp) -> Option<String> {
+    since?;
+    Some(format!(
+        "most agents went out of sight at once ({}): the coordinator suspects that it is cut off, and gives \
+         up nothing until half are back. If they are gone: muster agent confirm-lost",
+        span::ago(since, now)
+    ))
+}
+
+async fn confirm_lost(context: &mut Context) -> Result<(), Failure> {
+    let request = v1::ConfirmLostRequest {};
+    let reply = context.client.agents().confirm_lost(request).await?;
+    let v1::ConfirmLostResponse { agents } = reply.into_inner();
+    let said = match agents.as_slice() {
+        [] => "no agent is out of sight".to_owned(),
+        agents => format!(
+            "{}: their attempts are given up when they were silent for long enough",
+            agents.join(", ")
+        ),
+    };
+    context.console.note(&said);
+    Ok(())
 }
 
 async fn find(context: &Context, name: &str) -> Result<v1::Agent, Failure> {
-    let agents = list(context, "").await?;
+    let agents = list(context, "").await?.agents;
     let found = agents.into_iter().find(|agent| agent.id == name);
     found.ok_or_else(|| Failure::NoAgent {
         name: name.to_owned(),

@@ -116,6 +116,7 @@ impl AdminService for Admin {
             other @ (Answer::Submitted(_)
             | Answer::CancelRequested { .. }
             | Answer::Released { .. }
+            | Answer::LossesConfirmed { .. }
             | Answer::Agent(_)
             | Answer::Channel(_)) => Err(mismatched(&other)),
         }

@@ -11,7 +11,7 @@ use muster_proto::v1::agent_service_server::AgentService;
 use tonic::{Request, Response, Status};
 
 use super::convert::agents::agent_to_wire;
-use super::convert::duration::millis_from_wire;
+use super::convert::duration::{millis_from_wire, time_to_wire};
 use super::{Shared, invalid, mismatched, refused, stopping};
 use crate::driver::Clock;
 use crate::store::Store;
@@ -26,18 +26,23 @@ impl<S: Store> AgentService for Agents<S> {
         request: Request<pb::ListAgentsRequest>,
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         let pb::ListAgentsRequest { pool } = request.into_inner();
-        let agents: Vec<Agent> = self
+        let (agents, suspects) = self
             .0
             .driver
             .look(move |fleet, _| {
                 let wanted =
                     |agent: &&Agent| pool.is_empty() || agent.profile.pool.as_str() == pool;
-                fleet.agents().filter(wanted).cloned().collect()
+                let agents: Vec<Agent> = fleet.agents().filter(wanted).cloned().collect();
+                let since = fleet.suspicion().map(|suspicion| suspicion.since);
+                (agents, since)
             })
             .await
             .map_err(stopping)?;
         let agents = agents.iter().map(|agent| self.show(agent)).collect();
-        Ok(Response::new(pb::ListAgentsResponse { agents }))
+        Ok(Response::new(pb::ListAgentsResponse {
+            agents,
+            suspects_itself_since: suspects.map(time_to_wire),
+        }))
     }
 
     async fn cordon(
@@ -88,6 +93,27 @@ impl<S: Store> AgentService for Agents<S> {
         })
         .await
     }
+
+    async fn confirm_lost(
+        &self,
+        request: Request<pb::ConfirmLostRequest>,
+    ) -> Result<Response<pb::ConfirmLostResponse>, Status> {
+        let pb::ConfirmLostRequest {} = request.into_inner();
+        let asked = |ticket| Event::LossesConfirmed { ticket };
+        match self.0.driver.ask(asked).await.map_err(stopping)? {
+            Answer::LossesConfirmed { agents } => {
+                let agents = agents.iter().map(ToString::to_string).collect();
+                Ok(Response::new(pb::ConfirmLostResponse { agents }))
+            }
+            other @ (Answer::Submitted(_)
+            | Answer::CancelRequested { .. }
+            | Answer::Released { .. }
+            | Answer::Adopted(_)
+            | Answer::Agent(_)
+            | Answer::Channel(_)
+            | Answer::Refused(_)) => Err(mismatched(&other)),
+        }
+    }
 }
 
 impl<S: Store> Agents<S> {
@@ -106,6 +132,7 @@ impl<S: Store> Agents<S> {
             | Answer::CancelRequested { .. }
             | Answer::Released { .. }
             | Answer::Adopted(_)
+            | Answer::LossesConfirmed { .. }
             | Answer::Channel(_)) => Err(mismatched(&other)),
         }
     }

@@ -231,6 +231,7 @@ impl<S: Store> Channels<S> {
             | Answer::CancelRequested { .. }
             | Answer::Released { .. }
             | Answer::Adopted(_)
+            | Answer::LossesConfirmed { .. }
             | Answer::Agent(_)) => Err(mismatched(&other)),
         }
     }

@@ -147,6 +147,7 @@ impl<S: Store> JobService for Jobs<S> {
             Answer::Refused(refusal) => Err(refused(&refusal)),
             other @ (Answer::Submitted(_)
             | Answer::Released { .. }
+            | Answer::LossesConfirmed { .. }
             | Answer::Agent(_)
             | Answer::Adopted(_)
             | Answer::Channel(_)) => Err(mismatched(&other)),

@@ -72,6 +72,8 @@ impl Observers {
                 let link = known.map(|known| known.link);
                 tracing::info!(agent.id = %agent, ?link, "agent changed");
             }
+            Notice::SuspicionBegan { missing, known } => alarm(missing, known),
+            Notice::SuspicionEnded => tracing::warn!("the coordinator trusts its link again"),
             Notice::Released { channel, release } => {
                 self.metrics.released(release.cause);
                 tracing::info!(
@@ -111,4 +113,13 @@ impl Observers {
             });
         }
     }
+}
+
+fn alarm(missing: usize, known: usize) {
+    tracing::error!(
+        missing,
+        known,
+        "most agents vanished at once; the coordinator suspects that it is cut off and gives up nothing \
+         until half are back. If they are gone: muster agent confirm-lost"
+    );
 }

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 impl Fleet {
     /// Sets the agent aside. Its tasks keep their state.
     ///
-    /// No new attempt is made here. That is for `on_tick` to decide, once `lost_after` has passed
+    /// No new attempt is made here. That is for `agent_lost` to decide, once `lost_after` has passed
     /// and the coordinator has no reason to suspect itself.
     pub(super) fn on_agent_gone(
         &mut self,
@@ -39,5 +39,6 @@ impl Fleet {
             last_contact: agent.last_contact,
         });
         out.notify(Notice::AgentChanged { agent: id.clone() });
+        self.note_vanished(now, id, out);
     }
 }

@@ -44,6 +44,7 @@ impl Fleet {
         let before = agent.live.clone();
         out.record(Record::Agent(Box::new(agent.clone())));
         out.notify(Notice::AgentChanged { agent: id.clone() });
+        self.note_back(now, &id, out);
         for attempt in attempts.difference(&before) {
             self.take_over(now, &id, *attempt, details.get(attempt), out);
         }

@@ -52,6 +52,7 @@ impl Fleet {
             Link::Online { .. } | Link::Unreachable { .. } => {
                 let lost_at = now + self.limits.lost_after;
                 self.timers.set(lost_at, Timer::AgentLost(agent.id.clone()));
+                self.begin_grace(now);
                 Link::Unreachable {
                     since: agent.last_contact,
                     lost_at,

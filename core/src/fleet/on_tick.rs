@@ -1,25 +1,21 @@
 //! A moment that the fleet named has come.
 
 use super::Fleet;
+use super::silence::LOOK_AGAIN;
 use super::timers::Timer;
 use crate::agent::{Link, Schedulable};
-use crate::effect::{Effects, Notice, Offer, Order, Record};
+use crate::effect::{Effects, Offer, Order};
 use crate::ids::{AgentId, AttemptId, JobId, TaskId};
 use crate::outcome::{End, EndReason, Outcome};
 use crate::ranges::Ranges;
 use crate::task::{Phase, Stop, StopReason, TaskState};
-use crate::time::{Millis, Timestamp};
-
-/// Fewer agents than this say nothing about the coordinator's own link.
-const MASS_MIN: usize = 3;
-/// How long a coordinator that suspects itself waits before it looks again.
-const SUSPICION: Millis = Millis::from_secs(10);
+use crate::time::Timestamp;
 
 impl Fleet {
     pub(super) fn on_tick(&mut self, now: Timestamp, out: &mut Effects) {
         while let Some(timer) = self.timers.pop_due(now) {
             if self.safe.is_some() && timer.ends_something() {
-                self.timers.set(now + SUSPICION, timer);
+                self.timers.set(now + LOOK_AGAIN, timer);
                 continue;
             }
             match timer {
@@ -28,6 +24,7 @@ impl Fleet {
                 Timer::QueueTimeout(job) => self.queue_timeout(now, job),
                 Timer::RunBackstop(attempt) => self.run_backstop(attempt, out),
                 Timer::AgentLost(agent) => self.agent_lost(now, &agent, out),
+                Timer::Suspect => self.look_at_itself(now, out),
                 Timer::DrainDeadline(agent) => self.drain_deadline(now, &agent, out),
             }
         }
@@ -106,53 +103,6 @@ impl Fleet {
             },
             out,
         );
-    }
-
-    fn agent_lost(&mut self, now: Timestamp, id: &AgentId, out: &mut Effects) {
-        let suspects_itself = self.suspects_itself();
-        let Some(agent) = self.agents.get_mut(id) else {
-            return;
-        };
-        let Link::Unreachable { since, lost_at } = agent.link else {
-            return;
-        };
-        if lost_at > now {
-            return; // the timer of an earlier silence
-        }
-        if suspects_itself {
-            self.timers
-                .set(now + SUSPICION, Timer::AgentLost(id.clone()));
-            return;
-        }
-        agent.link = Link::Lost { since: now };
-        let live: Vec<AttemptId> = agent.live.iter().copied().collect();
-        out.record(Record::AgentLink {
-            agent: id.clone(),
-            link: agent.link,
-            last_contact: agent.last_contact,
-        });
-        out.notify(Notice::AgentChanged { agent: id.clone() });
-        for attempt in live {
-            let end = End {
-                message: format!("agent {id} was silent for {}", now.since(since)),
-                ..End::of(Outcome::Lost, EndReason::AgentLost)
-            };
-            self.give_up(now, attempt, end, out);
-        }
-    }
-
-    /// When most agents vanish at once it is more likely that the coordinator is cut off.
-    fn suspects_itself(&self) -> bool {
-        let known = self
-            .agents
-            .values()
-            .filter(|agent| !matches!(agent.link, Link::Lost { .. }));
-        let (mut all, mut gone) = (0, 0);
-        for agent in known {
-            all += 1;
-            gone += usize::from(matches!(agent.link, Link::Unreachable { .. }));
-        }
-        gone >= MASS_MIN && gone * 100 > all * 55
     }
 
     fn drain_deadline(&mut self, now: Timestamp, id: &AgentId, out: &mut Effects) {

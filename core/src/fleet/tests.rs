@@ -10,4 +10,5 @@ mod agents;
 mod channels;
 mod restart;
 mod safe_mode;
+mod silence;
 mod tasks;

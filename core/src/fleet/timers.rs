@@ -16,6 +16,8 @@ pub(super) enum Timer {
     /// The agent should have ended the attempt.
     RunBackstop(AttemptId),
     AgentLost(AgentId),
+    /// A grace is over: has anybody called?
+    Suspect,
     DrainDeadline(AgentId),
 }
 
@@ -23,7 +25,7 @@ impl Timer {
     /// Whether it may stop an attempt or end a task: a fleet in safe mode does not.
     pub(super) const fn ends_something(&self) -> bool {
         match self {
-            Self::Retry(_) => false,
+            Self::Retry(_) | Self::Suspect => false,
             Self::OfferUnanswered(_)
             | Self::QueueTimeout(_)
             | Self::RunBackstop(_)

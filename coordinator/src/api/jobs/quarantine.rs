@@ -56,6 +56,7 @@ async fn released<S: Store>(
         Answer::Refused(refusal) => Err(refused(&refusal)),
         other @ (Answer::Submitted(_)
         | Answer::CancelRequested { .. }
+        | Answer::LossesConfirmed { .. }
         | Answer::Agent(_)
         | Answer::Adopted(_)
         | Answer::Channel(_)) => Err(mismatched(&other)),

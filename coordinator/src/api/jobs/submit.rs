@@ -53,6 +53,7 @@ pub(super) async fn submit<S: Store>(
         Answer::Refused(refusal) => Err(refused(&refusal)),
         other @ (Answer::CancelRequested { .. }
         | Answer::Released { .. }
+        | Answer::LossesConfirmed { .. }
         | Answer::Agent(_)
         | Answer::Adopted(_)
         | Answer::Channel(_)) => Err(mismatched(&other)),
