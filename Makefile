@@ -43,7 +43,7 @@ unit: claim ## tests beside the code
 	cargo test --locked --workspace --exclude muster-tests
 
 sim: claim ## the simulation, SEEDS=n random histories
-	MUSTER_SIM_SEEDS=$(SEEDS) $(tier) --test sim
+	MUSTER_SIM_SEEDS=$(SEEDS) $(tier) --release --test sim -- --nocapture
 
 replay: claim ## one history of the simulation step by step, SEED=n
 	MUSTER_SIM_SEED=$(SEED) $(tier) --test sim -- --nocapture

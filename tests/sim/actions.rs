@@ -7,6 +7,7 @@ use muster_core::time::Millis;
 use muster_tests::sample;
 
 use crate::client::channel;
+use crate::fault::Fault;
 use crate::script::Action;
 use crate::world::{Happening, World};
 
@@ -33,6 +34,9 @@ impl World {
                 let notice = Millis(self.rng.network.below(40_000));
                 self.cut(self.host(host), notice);
             }
+            Action::HalfOpen { host, deaf } => self.half_open(self.host(host), deaf),
+            Action::PauseAgent { host, lasts } => self.pause_agent(self.host(host), lasts),
+            Action::PauseCoordinator { lasts } => self.pause_coordinator(lasts),
             Action::Partition { host, lasts } => self.partition(self.host(host), lasts),
             Action::RestartEngine {
                 host,
@@ -48,6 +52,7 @@ impl World {
             }
             Action::DestroyHost { host } => {
                 let host = self.host(host);
+                self.hit(Fault::HostDestroyed);
                 self.power_off(host);
                 self.hosts[host].destroyed = true;
             }
@@ -135,6 +140,7 @@ impl World {
     }
 
     fn partition(&mut self, host: usize, lasts: Millis) {
+        self.hit(Fault::Partition);
         self.hosts[host].reachable = false;
         let notice = Millis(self.rng.network.below(40_000));
         self.cut(host, notice);
@@ -147,6 +153,7 @@ impl World {
         self.keep_coordinator_up();
         for at in 0..self.hosts.len() {
             self.hosts[at].reachable = true;
+            self.hosts[at].asleep_until = None;
             if self.hosts[at].destroyed {
                 continue;
             }

@@ -11,6 +11,7 @@ use muster_core::task::StopReason;
 use muster_core::time::Millis;
 
 use crate::bug::Bug;
+use crate::fault::Fault;
 use crate::host::{Agent, Host, Intent, Journal, Life, State, Step};
 use crate::trace::Violation;
 use crate::verdict::{evidence, stopped_early};
@@ -28,6 +29,7 @@ impl World {
         }
         host.life += 1;
         host.agent = Some(Agent::default());
+        host.asleep_until = None;
         self.trace
             .note(self.now, format_args!("{} agent starts", host.id));
         for attempt in host.disk.keys().copied().collect::<Vec<_>>() {
@@ -53,6 +55,7 @@ impl World {
         if host.agent.take().is_none() {
             return;
         }
+        self.coverage.hit(Fault::AgentCrash);
         self.trace
             .note(self.now, format_args!("{} agent crashes", host.id));
         let notice = Millis(self.rng.network.below(5_000));
@@ -60,12 +63,12 @@ impl World {
         self.after(down, Happening::AgentStarts { host: at });
     }
 
-    fn later(&mut self, at: usize, attempt: AttemptId, step: Step, most: u64) {
+    pub(crate) fn later(&mut self, at: usize, attempt: AttemptId, step: Step, most: u64) {
         let span = Millis(self.rng.agent.between(1, most));
         self.step_after(at, attempt, step, span);
     }
 
-    fn step_after(&mut self, at: usize, attempt: AttemptId, step: Step, span: Millis) {
+    pub(crate) fn step_after(&mut self, at: usize, attempt: AttemptId, step: Step, span: Millis) {
         let life = self.hosts[at].life;
         let next = Happening::Step {
             host: at,
@@ -138,6 +141,7 @@ impl World {
             return;
         }
         if !self.calm && self.rng.agent.chance(2) {
+            self.hit(Fault::DiskFull);
             let message = "the disk is full".to_owned();
             return self.put(at, attempt, ANSWER, News::Refused { message });
         }
@@ -222,6 +226,7 @@ impl World {
             return self.finish(at, attempt, stopped_early(reason));
         }
         if !self.calm && self.rng.engine.chance(2) {
+            self.hit(Fault::PullFails);
             return self.finish(
                 at,
                 attempt,
@@ -259,48 +264,6 @@ impl World {
         self.later(at, attempt, Step::CallStart, 20);
     }
 
-    fn call_start(&mut self, at: usize, attempt: AttemptId) {
-        let asked = self.ledger.start_asked(attempt);
-        if asked > 1 {
-            return self.violated(
-                "I7 one start",
-                format!("{attempt} was started {asked} times"),
-            );
-        }
-        if self.store.must_not_run(attempt, &self.ledger) {
-            let what = format!("{attempt} starts, and an earlier one may have run");
-            return self.violated("I8 bounded overlap", what);
-        }
-        let right = self
-            .store
-            .attempts
-            .get(&attempt)
-            .map(|row| row.image.digest());
-        let container = self.hosts[at].engine.containers.get(&attempt);
-        if container.is_some_and(|container| Some(container.digest) != right) {
-            let what = format!("{attempt} runs another digest than {right:?}");
-            return self.violated("I14 immutable attempt", what);
-        }
-        let fault = if self.calm {
-            100
-        } else {
-            self.rng.engine.below(100)
-        };
-        match fault {
-            // The caller sees an error, and nothing runs.
-            0..3 => self.later(at, attempt, Step::Look, 2_000),
-            // The caller sees an error, and the container runs all the same.
-            3..6 => {
-                self.run_container(at, attempt);
-                self.later(at, attempt, Step::Look, 2_000);
-            }
-            _ => {
-                self.run_container(at, attempt);
-                self.later(at, attempt, Step::Started, 200);
-            }
-        }
-    }
-
     /// Acts on what the journal says and the engine shows.
     fn look(&mut self, at: usize, attempt: AttemptId) {
         let host = &self.hosts[at];
@@ -322,6 +285,12 @@ impl World {
             Action::Start => self.later(at, attempt, Step::Start, 20),
             Action::AwaitStart => {
                 self.step_after(at, attempt, Step::AwaitOver, Millis::from_secs(10));
+            }
+            Action::Attach | Action::Unpause
+                if self.bug == Some(Bug::KillUnknownOnRejoin) && self.hosts[at].life > 1 =>
+            {
+                self.signal(at, attempt, 9, 1);
+                self.follow(at, attempt);
             }
             Action::Attach | Action::Unpause => self.follow(at, attempt),
             Action::Harvest => self.later(at, attempt, Step::Harvest, 20),
@@ -436,11 +405,14 @@ impl World {
                 },
             };
         }
+        if self.bug == Some(Bug::TrustMemoryFlag) && container.oom {
+            end = End::of(Outcome::Oom, EndReason::Exited);
+        }
         self.finish(at, attempt, end);
     }
 
     /// Writes the end down and reports it until it is acknowledged.
-    fn finish(&mut self, at: usize, attempt: AttemptId, end: End) {
+    pub(crate) fn finish(&mut self, at: usize, attempt: AttemptId, end: End) {
         let now = self.now;
         let host = &mut self.hosts[at];
         let container = host.engine.containers.get(&attempt);

@@ -27,10 +27,22 @@ pub(crate) enum Bug {
     ForgetEndedKeys,
     /// A lost agent's attempts are not given up.
     NeverLose,
+    /// A commit that failed is taken for stored, and spoken of.
+    TrustFailedCommit,
+    /// Containers are removed by the engine when they end.
+    AutoRemove,
+    /// An agent that comes back kills what runs, for it did not start it in this life.
+    KillUnknownOnRejoin,
+    /// The memory flag decides, whatever the exit code says.
+    TrustMemoryFlag,
+    /// A failed start call counts as not started, and the attempt is ended as such.
+    TrustStartError,
+    /// An end is reported once, and forgotten when its stream breaks.
+    ForgetReport,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::SpeakBeforeCommit,
         Self::TornCommit,
         Self::OlderFence,
@@ -43,5 +55,11 @@ impl Bug {
         Self::NeverAcknowledge,
         Self::ForgetEndedKeys,
         Self::NeverLose,
+        Self::TrustFailedCommit,
+        Self::AutoRemove,
+        Self::KillUnknownOnRejoin,
+        Self::TrustMemoryFlag,
+        Self::TrustStartError,
+        Self::ForgetReport,
     ];
 }

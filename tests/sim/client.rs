@@ -74,7 +74,7 @@ impl World {
             key: format!("key-{}", self.client.sent.len()),
             body: [1; 32],
         });
-        let array = u32::try_from(array).expect("a dozen");
+        let array = u32::try_from(array).expect("a dozen").min(self.most_tasks);
         self.submit_job(spec, array, key);
     }
 

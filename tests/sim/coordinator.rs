@@ -10,6 +10,7 @@ use muster_core::task::{RowState, TaskState};
 use muster_core::time::{Millis, Timestamp};
 
 use crate::bug::Bug;
+use crate::fault::Fault;
 use crate::store::{Batch, Canceled};
 use crate::trace::Violation;
 use crate::world::{Happening, World};
@@ -27,6 +28,8 @@ pub(crate) struct Coordinator {
     wake_at: Option<Timestamp>,
     /// Crashes in its next commit, and is then down for so long.
     doomed: Option<Millis>,
+    /// Its process stands still.
+    pub(crate) asleep_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -58,6 +61,7 @@ impl World {
             && !self.is_open(report.session)
             && self.rng.network.chance(50)
         {
+            self.hit(Fault::ReportLost);
             return; // it was on its way when the stream broke
         }
         self.coordinator.inbox.push_back(input);
@@ -275,25 +279,49 @@ impl World {
         }
     }
 
+    pub(crate) fn pause_coordinator(&mut self, lasts: Millis) {
+        if self.coordinator.is_up() {
+            self.coordinator.asleep_until = Some(self.now + lasts);
+            self.hit(Fault::CoordinatorPause);
+            for host in 0..self.hosts.len() {
+                self.give_up_stream(host, lasts);
+            }
+        }
+    }
+
     pub(crate) fn keep_coordinator_up(&mut self) {
+        self.coordinator.asleep_until = None;
         self.coordinator.doomed = None;
         self.start_coordinator();
     }
 
     fn crash_now(&mut self, down: Millis) {
+        self.hit(Fault::CoordinatorCrash);
         self.trace
             .note(self.now, format_args!("coordinator crashes"));
-        if let Some((mut batch, _)) = self.coordinator.committing.take()
-            && self.rng.store.chance(50)
-        {
+        if let Some((mut batch, rest)) = self.coordinator.committing.take() {
+            let untold = self.rng.store.chance(50);
+            self.hit(if untold {
+                Fault::CommitUntold
+            } else {
+                Fault::CommitLost
+            });
+            if !untold && self.bug == Some(Bug::TrustFailedCommit) {
+                self.speak(rest);
+            }
+            if !untold {
+                batch = Batch::default();
+            }
             if self.bug == Some(Bug::TornCommit) {
                 batch.records.truncate(batch.records.len() / 2);
             }
             self.store_batch(batch); // it landed, and nobody was told
         }
-        let Coordinator { life, .. } = self.coordinator;
+        let Coordinator { life, sessions, .. } = self.coordinator;
         self.coordinator = Coordinator {
             life,
+            // A stream of an earlier life is never taken for one of this.
+            sessions,
             ..Coordinator::default()
         };
         for host in 0..self.hosts.len() {

@@ -4,6 +4,8 @@ use muster_core::ids::AttemptId;
 use muster_core::image::Digest;
 use muster_core::time::Millis;
 
+use crate::bug::Bug;
+use crate::fault::Fault;
 use crate::host::{Container, Program, State, Step};
 use crate::ledger::Who;
 use crate::world::{Happening, World};
@@ -33,6 +35,7 @@ impl World {
             return;
         };
         if container.program.no_entrypoint {
+            self.coverage.hit(Fault::NoEntrypoint);
             "no such file or directory".clone_into(&mut container.error);
             container.code = 127;
             return;
@@ -44,6 +47,17 @@ impl World {
         let (span, code) = (Millis(container.program.runs_for), container.program.code);
         self.ledger.started(attempt);
         self.ends_after(at, attempt, span, code);
+    }
+
+    /// The engine carries a call out that its caller has long given up.
+    pub(crate) fn late_start(&mut self, at: usize, boot: u64, attempt: AttemptId) {
+        let host = &self.hosts[at];
+        let created = host.engine.containers.get(&attempt);
+        let waits = created.is_some_and(|container| container.state == State::Created);
+        if host.boot == boot && host.engine.up && waits {
+            self.run_container(at, attempt);
+            self.step_after(at, attempt, Step::Look, Millis(10));
+        }
     }
 
     fn ends_after(&mut self, at: usize, attempt: AttemptId, span: Millis, code: i32) {
@@ -61,6 +75,11 @@ impl World {
 
     /// The agent's signal; `delay` in milliseconds, for KILL.
     pub(crate) fn signal(&mut self, at: usize, attempt: AttemptId, signal: i32, delay: u64) {
+        let journal = self.hosts[at].disk.get(&attempt);
+        if journal.is_none_or(|journal| journal.kills.is_empty()) {
+            let what = format!("{attempt} is signalled, and no reason is written down");
+            return self.violated("I16 hands off", what);
+        }
         let Some(container) = self.hosts[at].engine.containers.get_mut(&attempt) else {
             return;
         };
@@ -83,10 +102,20 @@ impl World {
         }
         let own = code == container.program.code && !container.signalled;
         let (who, oom) = if own {
-            (Who::Itself, container.program.oom)
+            let Program { oom, child_oom, .. } = container.program;
+            if oom {
+                self.coverage.hit(Fault::OutOfMemory);
+            }
+            if child_oom {
+                self.coverage.hit(Fault::ChildOutOfMemory);
+            }
+            (Who::Itself, oom || child_oom)
         } else {
             (Who::Other, false)
         };
+        if !self.hosts[at].engine.up {
+            self.hit(Fault::EndUnseen);
+        }
         self.container_ended(at, attempt, code, who);
         if let Some(container) = self.hosts[at].engine.containers.get_mut(&attempt) {
             container.oom = oom;
@@ -104,13 +133,17 @@ impl World {
         // What comes after the agent's own signal changes nothing about why it had to end.
         let who = if container.signalled { Who::Agent } else { who };
         self.ledger.ended(attempt, code, who);
-        let (id, life) = (&host.id, host.life);
+        let id = &host.id;
         self.trace.note(
             now,
             format_args!("{id} {attempt} exits with {code}, by {who:?}"),
         );
+        if self.bug == Some(Bug::AutoRemove) {
+            self.hosts[at].engine.containers.remove(&attempt);
+        }
+        let (life, host) = (self.hosts[at].life, at);
         let harvest = Happening::Step {
-            host: at,
+            host,
             life,
             attempt,
             step: Step::Harvest,
@@ -139,6 +172,11 @@ impl World {
             now,
             format_args!("{} engine stops, gracefully: {gracefully}", host.id),
         );
+        self.coverage.hit(if gracefully {
+            Fault::EngineStop
+        } else {
+            Fault::EngineKill
+        });
         host.engine.up = false;
         if let Some(agent) = &mut host.agent {
             agent.last_break = now;
@@ -171,6 +209,7 @@ impl World {
     }
 
     pub(crate) fn power_off(&mut self, at: usize) {
+        self.hit(Fault::Reboot);
         let host = &mut self.hosts[at];
         host.powered = false;
         host.engine.up = false;
@@ -179,6 +218,7 @@ impl World {
             .note(self.now, format_args!("{} goes down", host.id));
         let notice = Millis(self.rng.network.below(40_000));
         self.cut(at, notice);
+        self.lose_unsynced(at);
         for attempt in self.running(at) {
             // Nobody sees it before the host is back: the exit is dated then.
             let container = self.hosts[at].engine.containers.get_mut(&attempt);
@@ -190,6 +230,26 @@ impl World {
                 Who::Other
             };
             self.ledger.ended(attempt, 255, who);
+        }
+    }
+
+    /// The journal's notes of starts and kills do not wait for the disk, as the agent writes them; an end
+    /// does, and takes what is before it along.
+    fn lose_unsynced(&mut self, at: usize) {
+        let mut lost = 0;
+        for journal in self.hosts[at].disk.values_mut() {
+            let unsynced =
+                journal.ended.is_none() && (journal.started || !journal.kills.is_empty());
+            if unsynced && self.rng.agent.chance(50) {
+                // A torn last line counts as not written, so there is nothing between the two.
+                let kept = self.rng.agent.index(journal.kills.len() + 1);
+                journal.kills.truncate(kept);
+                journal.started = kept > 0;
+                lost += 1;
+            }
+        }
+        for _ in 0..lost {
+            self.hit(Fault::UnsyncedLost);
         }
     }
 
@@ -223,7 +283,8 @@ impl World {
         }
         let attempt = running[usize::try_from(draw % count).expect("it is an index")];
         let (now, host) = (self.now, &mut self.hosts[at]);
-        let heard = host.agent.is_some();
+        self.coverage.hit(Fault::KilledByStranger);
+        let heard = host.agent.is_some() && host.asleep_until.is_none_or(|until| until <= now);
         if let Some(container) = host.engine.containers.get_mut(&attempt) {
             container.foreign_kill = heard.then_some(now);
         }

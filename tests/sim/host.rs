@@ -20,6 +20,11 @@ pub(crate) struct Host {
     pub(crate) destroyed: bool,
     /// The coordinator can be reached.
     pub(crate) reachable: bool,
+    /// Orders on the open stream vanish; or reports do.
+    pub(crate) deaf: bool,
+    pub(crate) mute: bool,
+    /// The agent's process stands still.
+    pub(crate) asleep_until: Option<Timestamp>,
     pub(crate) boot: u64,
     pub(crate) engine: Engine,
     /// What the agent has on its disk.
@@ -72,6 +77,8 @@ pub(crate) struct Program {
     pub(crate) runs_for: u64,
     pub(crate) code: i32,
     pub(crate) oom: bool,
+    /// A child was killed for its memory; the task itself may end as it likes.
+    pub(crate) child_oom: bool,
     pub(crate) no_entrypoint: bool,
     /// After TERM: how long it takes, and with which code it ends; `None`: it ignores it.
     pub(crate) on_term: Option<(u64, i32)>,
@@ -90,6 +97,7 @@ impl Program {
             runs_for,
             code,
             oom: code == 137,
+            child_oom: code == 0 && rng.chance(4),
             no_entrypoint: rng.chance(2),
             on_term: rng
                 .chance(70)
@@ -172,6 +180,10 @@ impl Agent {
             .retain(|_, (of, sent, _)| *of != attempt || *sent > seq);
     }
 
+    pub(crate) fn forget_reports(&mut self) {
+        self.outbox.clear();
+    }
+
     pub(crate) fn unsent(&self, of: Option<AttemptId>) -> Vec<(AttemptId, u64, News)> {
         let wanted = self.outbox.values();
         wanted
@@ -190,6 +202,9 @@ impl Host {
             powered: true,
             destroyed: false,
             reachable: true,
+            deaf: false,
+            mute: false,
+            asleep_until: None,
             boot: 1,
             engine: Engine {
                 up: true,

@@ -9,7 +9,9 @@ use muster_core::ids::{AttemptId, SessionNo, Term};
 use muster_core::time::{Millis, Timestamp};
 use muster_tests::sample;
 
+use crate::bug::Bug;
 use crate::coordinator::Input;
+use crate::fault::Fault;
 use crate::world::{Happening, World};
 
 impl World {
@@ -70,8 +72,12 @@ impl World {
             seq,
             news,
         };
+        if self.hosts[at].mute {
+            return self.hit(Fault::MuteHost); // the agent keeps it, and sends it on the next stream
+        }
         let arrives = self.upwards(at);
         if !self.calm && self.rng.network.chance(4) {
+            self.hit(Fault::ReportTwice);
             let late = Millis(self.rng.network.between(1, 900_000));
             self.tell(arrives + late, Event::Reported(report.clone()));
         }
@@ -95,6 +101,9 @@ impl World {
         let Some(session) = to.filter(|to| self.hosts[at].session == Some(*to)) else {
             return; // the next Hello brings them up again
         };
+        if self.hosts[at].deaf {
+            return self.hit(Fault::DeafHost);
+        }
         let takes = Millis(self.rng.network.between(1, 60));
         let host = &mut self.hosts[at];
         host.down_at = host.down_at.max(self.now + takes);
@@ -107,11 +116,49 @@ impl World {
         self.at(arrives, next);
     }
 
+    /// One direction of the stream is dead, until its keepalive notices.
+    pub(crate) fn half_open(&mut self, at: usize, deaf: bool) {
+        let host = &mut self.hosts[at];
+        if host.session.is_some() {
+            (host.deaf, host.mute) = (deaf, !deaf);
+            self.give_up_stream(at, Millis::from_secs(40));
+        }
+    }
+
+    /// Its process stands still; the coordinator hears nothing and, after a while, gives the stream up.
+    pub(crate) fn pause_agent(&mut self, at: usize, lasts: Millis) {
+        let host = &mut self.hosts[at];
+        if host.agent.is_none() {
+            return;
+        }
+        host.asleep_until = Some(self.now + lasts);
+        self.coverage.hit(Fault::AgentPause);
+        self.give_up_stream(at, lasts);
+    }
+
+    /// Keepalives notice a dead stream within 40 s, unless it comes back to life.
+    pub(crate) fn give_up_stream(&mut self, at: usize, lasts: Millis) {
+        let within = Millis(self.rng.network.between(20_000, 40_000));
+        if let Some(session) = self.hosts[at].session
+            && within <= lasts
+        {
+            self.after(within, Happening::GivenUp { host: at, session });
+        }
+    }
+
     /// The stream is gone; the coordinator notices within `notice`.
     pub(crate) fn cut(&mut self, at: usize, notice: Millis) {
         let Some(session) = self.hosts[at].session.take() else {
             return;
         };
+        self.hit(Fault::StreamCut);
+        if self.bug == Some(Bug::ForgetReport)
+            && let Some(agent) = &mut self.hosts[at].agent
+        {
+            agent.forget_reports();
+        }
+        self.hosts[at].deaf = false;
+        self.hosts[at].mute = false;
         self.trace.note(
             self.now,
             format_args!("{} loses its stream", self.hosts[at].id),

@@ -52,6 +52,18 @@ pub(crate) enum Action {
         host: u64,
         lasts: Millis,
     },
+    /// One direction of the stream is dead.
+    HalfOpen {
+        host: u64,
+        deaf: bool,
+    },
+    PauseAgent {
+        host: u64,
+        lasts: Millis,
+    },
+    PauseCoordinator {
+        lasts: Millis,
+    },
     RestartEngine {
         host: u64,
         gracefully: bool,
@@ -75,6 +87,8 @@ pub(crate) enum Action {
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) hosts: usize,
+    /// No job has more tasks; a shorter history may do with fewer.
+    pub(crate) most_tasks: u32,
     pub(crate) actions: Vec<(Timestamp, Action)>,
 }
 
@@ -98,15 +112,9 @@ impl Script {
         actions.sort_by_key(|(at, _)| *at);
         Self {
             hosts: usize::try_from(hosts).expect("a handful"),
+            most_tasks: u32::MAX,
             actions,
         }
-    }
-
-    /// The same history, whose clients and disasters end early.
-    pub(crate) fn first(&self, actions: usize) -> Self {
-        let mut shorter = self.clone();
-        shorter.actions.truncate(actions);
-        shorter
     }
 }
 
@@ -125,12 +133,15 @@ enum Kind {
     CrashAgent,
     CutStream,
     Partition,
+    HalfOpen,
+    PauseAgent,
+    PauseCoordinator,
     RestartEngine,
     Reboot,
     KillContainer,
 }
 
-const WEIGHTS: [(u64, Kind); 16] = [
+const WEIGHTS: [(u64, Kind); 19] = [
     (30, Kind::Submit),
     (5, Kind::SubmitAgain),
     (12, Kind::Cancel),
@@ -144,6 +155,9 @@ const WEIGHTS: [(u64, Kind); 16] = [
     (9, Kind::CrashAgent),
     (9, Kind::CutStream),
     (6, Kind::Partition),
+    (4, Kind::HalfOpen),
+    (4, Kind::PauseAgent),
+    (3, Kind::PauseCoordinator),
     (4, Kind::RestartEngine),
     (3, Kind::Reboot),
     (3, Kind::KillContainer),
@@ -182,6 +196,17 @@ fn draw(rng: &mut Rng) -> Action {
         Kind::Partition => Action::Partition {
             host,
             lasts: spell(rng),
+        },
+        Kind::HalfOpen => Action::HalfOpen {
+            host,
+            deaf: rng.chance(50),
+        },
+        Kind::PauseAgent => Action::PauseAgent {
+            host,
+            lasts: spell(rng),
+        },
+        Kind::PauseCoordinator => Action::PauseCoordinator {
+            lasts: Millis(rng.between(1_000, 60_000)),
         },
         Kind::RestartEngine => Action::RestartEngine {
             host,

@@ -15,6 +15,7 @@ use muster_core::ranges::Ranges;
 use muster_core::spec::{Delivery, ImageSource, Pin};
 use muster_core::task::{RowState, TaskRow};
 
+use crate::fault::Step;
 use crate::ledger::{Ledger, Who};
 use crate::trace::Violation;
 
@@ -25,6 +26,8 @@ pub(crate) struct Store {
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     pub(crate) channels: BTreeMap<ChannelId, Channel>,
+    /// The steps that tasks took.
+    pub(crate) steps: BTreeSet<Step>,
     /// Tasks whose cancel is committed, or was confirmed to a client.
     canceled: BTreeMap<JobId, BTreeSet<u32>>,
 }
@@ -192,6 +195,8 @@ impl Store {
                 return violated("I6 fences grow", what);
             }
         }
+        let was = self.tasks.get(&id).map_or("-", |old| name(&old.state));
+        self.steps.insert((was, name(&row.state)));
         self.tasks.insert(id, row);
         Ok(())
     }
@@ -424,6 +429,29 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+const fn name(state: &RowState) -> &'static str {
+    match state {
+        RowState::Pending {
+            quarantined: true, ..
+        } => "quarantined",
+        RowState::Pending { .. } => "pending",
+        RowState::Assigned => "assigned",
+        RowState::Preparing => "preparing",
+        RowState::Running => "running",
+        RowState::Ended { end, .. } => match end.outcome {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Oom => "oom",
+            Outcome::Timeout => "timeout",
+            Outcome::Canceled => "canceled",
+            Outcome::Lost => "lost",
+            Outcome::Preempted => "preempted",
+            Outcome::ImageError => "image_error",
+            Outcome::InfraError => "infra_error",
+        },
     }
 }
 

@@ -11,6 +11,7 @@ use muster_tests::random::Rng;
 use crate::bug::Bug;
 use crate::client::Client;
 use crate::coordinator::{Coordinator, Input};
+use crate::fault::{Coverage, Fault};
 use crate::host::{Host, Step};
 use crate::ledger::Ledger;
 use crate::script::{Action, HEAL, Script};
@@ -37,6 +38,9 @@ pub(crate) struct World {
     pub(crate) bug: Option<Bug>,
     /// The disasters are over: nothing is lost or doubled any more.
     pub(crate) calm: bool,
+    pub(crate) coverage: Coverage,
+    /// No job has more tasks.
+    pub(crate) most_tasks: u32,
 }
 
 /// One stream of random numbers for each concern.
@@ -103,6 +107,17 @@ pub(crate) enum Happening {
     Reachable {
         host: usize,
     },
+    /// A half-dead stream is noticed, by that session's keepalive.
+    GivenUp {
+        host: usize,
+        session: SessionNo,
+    },
+    /// A start call that hung for minutes is carried out after all.
+    LateStart {
+        host: usize,
+        boot: u64,
+        attempt: AttemptId,
+    },
     AskAgain {
         request: u64,
     },
@@ -115,6 +130,7 @@ pub(crate) struct Verdict {
     pub(crate) violation: Option<Violation>,
     pub(crate) happenings: u64,
     pub(crate) attempts: usize,
+    pub(crate) coverage: Coverage,
 }
 
 /// Runs one history to its end.
@@ -135,11 +151,13 @@ pub(crate) fn run(seed: u64, script: &Script, bug: Option<Bug>, printed: bool) -
     if world.trace.violation().is_none() {
         world.check_the_end();
     }
+    world.coverage.steps = world.store.steps;
     Verdict {
         hash: world.trace.hash(),
         violation: world.trace.violation().cloned(),
         happenings,
         attempts: world.store.attempts.len(),
+        coverage: world.coverage,
     }
 }
 
@@ -168,6 +186,8 @@ impl World {
             seed,
             bug,
             calm: false,
+            coverage: Coverage::default(),
+            most_tasks: script.most_tasks,
         };
         world.start_coordinator();
         world.act(Action::SetChannel);
@@ -186,11 +206,34 @@ impl World {
         self.queue.insert((at.max(self.now), self.queued), what);
     }
 
+    pub(crate) fn hit(&mut self, fault: Fault) {
+        self.coverage.hit(fault);
+    }
+
     pub(crate) fn after(&mut self, span: Millis, what: Happening) {
         self.at(self.now + span, what);
     }
 
+    /// A process that stands still gets what reaches it when it goes on.
+    fn asleep_until(&self, next: &Happening) -> Option<Timestamp> {
+        let until = match next {
+            Happening::Arrive { .. } | Happening::Commit { .. } | Happening::Wake { .. } => {
+                self.coordinator.asleep_until?
+            }
+            Happening::Dial { host, life } | Happening::Step { host, life, .. } => {
+                let host = &self.hosts[*host];
+                host.asleep_until.filter(|_| host.life == *life)?
+            }
+            Happening::Orders { host, .. } => self.hosts[*host].asleep_until?,
+            _ => return None,
+        };
+        (until > self.now).then_some(until)
+    }
+
     fn happen(&mut self, next: Happening) {
+        if let Some(until) = self.asleep_until(&next) {
+            return self.at(until, next);
+        }
         match next {
             Happening::Act(action) => self.act(action),
             Happening::Arrive { life, input } => self.arrive(life, input),
@@ -220,6 +263,16 @@ impl World {
             Happening::AgentStarts { host } => self.start_agent(host),
             Happening::HostStarts { host } => self.start_host(host),
             Happening::Reachable { host } => self.hosts[host].reachable = true,
+            Happening::GivenUp { host, session } => {
+                if self.hosts[host].session == Some(session) {
+                    self.cut(host, Millis(0));
+                }
+            }
+            Happening::LateStart {
+                host,
+                boot,
+                attempt,
+            } => self.late_start(host, boot, attempt),
             Happening::AskAgain { request } => self.ask_again(request),
         }
     }

@@ -1,0 +1,163 @@
+//! What goes wrong in the histories, counted: a fault that never happens proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// A stream breaks, and what was on its way may be lost with it.
+    StreamCut,
+    /// A report of a broken stream never arrives.
+    ReportLost,
+    /// A report arrives a second time, up to 15 minutes later and behind newer ones.
+    ReportTwice,
+    /// Nothing passes between a host and the coordinator.
+    Partition,
+    /// Orders vanish while reports still arrive.
+    DeafHost,
+    /// Reports vanish while orders still arrive.
+    MuteHost,
+    CoordinatorCrash,
+    /// A crash or a store that fails before the commit: it is lost.
+    CommitLost,
+    /// The commit is stored, and its process ends before it hears of that.
+    CommitUntold,
+    /// The coordinator's process stands still while the world goes on.
+    CoordinatorPause,
+    AgentCrash,
+    /// The agent's process stands still while its containers go on.
+    AgentPause,
+    /// The engine stops in good order; its containers do too, unless it has live-restore (E6).
+    EngineStop,
+    /// The engine is killed; its containers are killed when it comes back, unless live-restore (E4, E7).
+    EngineKill,
+    /// A container ends while the engine is down (E5).
+    EndUnseen,
+    /// A host loses its power: exits are 255, dated when the engine starts (E8).
+    Reboot,
+    /// With the power goes what the agent wrote without waiting for the disk.
+    UnsyncedLost,
+    /// A host is gone for good.
+    HostDestroyed,
+    /// A start call fails, and nothing runs.
+    StartFails,
+    /// A start call fails, and the container runs all the same (E1).
+    StartUnknown,
+    /// A start call returns only after minutes.
+    StartWedged,
+    /// The entrypoint is missing (E10).
+    NoEntrypoint,
+    /// A task is killed for its memory, or only a child of it, and exits 0 (E9).
+    OutOfMemory,
+    ChildOutOfMemory,
+    /// A stranger kills a container.
+    KilledByStranger,
+    PullFails,
+    /// The agent's disk is full: it refuses.
+    DiskFull,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 27] = [
+        Self::StreamCut,
+        Self::ReportLost,
+        Self::ReportTwice,
+        Self::Partition,
+        Self::DeafHost,
+        Self::MuteHost,
+        Self::CoordinatorCrash,
+        Self::CommitLost,
+        Self::CommitUntold,
+        Self::CoordinatorPause,
+        Self::AgentCrash,
+        Self::AgentPause,
+        Self::EngineStop,
+        Self::EngineKill,
+        Self::EndUnseen,
+        Self::Reboot,
+        Self::UnsyncedLost,
+        Self::HostDestroyed,
+        Self::StartFails,
+        Self::StartUnknown,
+        Self::StartWedged,
+        Self::NoEntrypoint,
+        Self::OutOfMemory,
+        Self::ChildOutOfMemory,
+        Self::KilledByStranger,
+        Self::PullFails,
+        Self::DiskFull,
+    ];
+}
+
+/// From one state of a task to the next; `-` is a task that was never stored.
+pub(crate) type Step = (&'static str, &'static str);
+
+/// How often what went wrong, and which steps the tasks took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Coverage {
+    faults: BTreeMap<Fault, u64>,
+    pub(crate) steps: BTreeSet<Step>,
+}
+
+impl Coverage {
+    pub(crate) fn hit(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        for (fault, count) in other.faults {
+            *self.faults.entry(fault).or_default() += count;
+        }
+        self.steps.extend(other.steps);
+    }
+
+    pub(crate) fn print(&self) {
+        for (fault, count) in &self.faults {
+            println!("{count:>9}  {fault:?}");
+        }
+        for (from, to) in &self.steps {
+            println!("{from} -> {to}");
+        }
+    }
+
+    /// The faults and steps that should have been seen and were not.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let faults = Fault::ALL
+            .iter()
+            .filter(|fault| !self.faults.contains_key(fault));
+        let steps = STEPS.iter().filter(|step| !self.steps.contains(*step));
+        faults
+            .map(|fault| format!("{fault:?}"))
+            .chain(steps.map(|(from, to)| format!("{from} -> {to}")))
+            .collect()
+    }
+}
+
+/// The steps that tasks take in any 500 histories.
+const STEPS: [Step; 25] = [
+    ("-", "assigned"),
+    ("assigned", "canceled"),
+    ("assigned", "lost"),
+    ("assigned", "pending"),
+    ("assigned", "preparing"),
+    ("pending", "assigned"),
+    ("pending", "canceled"),
+    ("preparing", "canceled"),
+    ("preparing", "failed"),
+    ("preparing", "image_error"),
+    ("preparing", "infra_error"),
+    ("preparing", "lost"),
+    ("preparing", "pending"),
+    ("preparing", "running"),
+    ("preparing", "succeeded"),
+    ("quarantined", "pending"),
+    ("running", "canceled"),
+    ("running", "failed"),
+    ("running", "infra_error"),
+    ("running", "lost"),
+    ("running", "oom"),
+    ("running", "pending"),
+    ("running", "quarantined"),
+    ("running", "succeeded"),
+    ("running", "timeout"),
+];

@@ -1,0 +1,74 @@
+//! The one call that must not be made twice, and the ways in which it goes wrong.
+
+use muster_core::ids::AttemptId;
+use muster_core::outcome::{End, EndReason, Outcome};
+use muster_core::time::Millis;
+
+use crate::bug::Bug;
+use crate::fault::Fault;
+use crate::host::Step;
+use crate::world::{Happening, World};
+
+impl World {
+    pub(crate) fn call_start(&mut self, at: usize, attempt: AttemptId) {
+        let asked = self.ledger.start_asked(attempt);
+        if asked > 1 {
+            return self.violated(
+                "I7 one start",
+                format!("{attempt} was started {asked} times"),
+            );
+        }
+        if self.store.must_not_run(attempt, &self.ledger) {
+            let what = format!("{attempt} starts, and an earlier one may have run");
+            return self.violated("I8 bounded overlap", what);
+        }
+        let right = self
+            .store
+            .attempts
+            .get(&attempt)
+            .map(|row| row.image.digest());
+        let container = self.hosts[at].engine.containers.get(&attempt);
+        if container.is_some_and(|container| Some(container.digest) != right) {
+            let what = format!("{attempt} runs another digest than {right:?}");
+            return self.violated("I14 immutable attempt", what);
+        }
+        let fault = if self.calm {
+            100
+        } else {
+            self.rng.engine.below(100)
+        };
+        match fault {
+            // The caller sees an error, and nothing runs.
+            0..3 => {
+                self.hit(Fault::StartFails);
+                self.later(at, attempt, Step::Look, 2_000);
+            }
+            // The caller sees an error, and the container runs all the same.
+            3..6 => {
+                self.hit(Fault::StartUnknown);
+                self.run_container(at, attempt);
+                if self.bug == Some(Bug::TrustStartError) {
+                    let end = End::of(Outcome::InfraError, EndReason::NeverStarted);
+                    return self.finish(at, attempt, end);
+                }
+                self.later(at, attempt, Step::Look, 2_000);
+            }
+            // The caller gives up, and the engine starts it when nobody waits any more.
+            6..8 => {
+                self.hit(Fault::StartWedged);
+                let late = Happening::LateStart {
+                    host: at,
+                    boot: self.hosts[at].boot,
+                    attempt,
+                };
+                let hangs = Millis(self.rng.engine.between(1_000, 180_000));
+                self.after(hangs, late);
+                self.later(at, attempt, Step::Look, 2_000);
+            }
+            _ => {
+                self.run_container(at, attempt);
+                self.later(at, attempt, Step::Started, 200);
+            }
+        }
+    }
+}
