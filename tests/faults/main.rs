@@ -5,3 +5,4 @@
 
 mod engine;
 mod engine_restart;
+mod frozen;
