@@ -6,3 +6,4 @@
 mod engine;
 mod engine_restart;
 mod frozen;
+mod store;

@@ -232,3 +232,7 @@ impl From<rusqlite::Error> for ReadError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torn;
+#[cfg(test)]
+mod upgrade;

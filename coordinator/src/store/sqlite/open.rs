@@ -11,7 +11,7 @@ use uuid::{Builder, Uuid};
 use crate::store::{Identity, ReadError, Revision, rows};
 
 /// The schema, step by step. A step never changes once it is released.
-const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_quarantine.sql"),
     include_str!("../migrations/0003_restored.sql"),
