@@ -187,6 +187,14 @@ struct Life<R> {
     traceparent: String,
     /// Fires when the container is known not to run.
     exited: CancellationToken,
+    /// Ends what works for this life when it is over: the next one opens the same files.
+    over: CancellationToken,
+}
+
+impl<R> Drop for Life<R> {
+    fn drop(&mut self) {
+        self.over.cancel();
+    }
 }
 
 /// Runs the attempt to its very end, or until `shutdown`, which leaves everything as it is.
@@ -309,6 +317,7 @@ impl<R: Runtime> Life<R> {
             start: None,
             traceparent,
             exited: CancellationToken::new(),
+            over: CancellationToken::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use muster_agent::runtime::fake::Behaviour;
 use muster_proto::v1 as pb;
-use muster_tests::cluster::{Cluster, Host, reference, spec};
+use muster_tests::cluster::{Cluster, Host, reference, spec, until};
 
 #[tokio::test]
 async fn a_restarted_coordinator_finds_its_jobs_and_its_agents_come_back() {
@@ -40,6 +40,11 @@ async fn a_restarted_agent_takes_its_containers_up_again() {
 
     host.stop().await;
     assert_eq!(host.engine.names().len(), 2, "containers stay");
+    until(
+        "all files closed, so that two agents never write one log",
+        || async { open_files(&job.id).is_empty().then_some(()) },
+    )
+    .await;
     // One ends while no agent is there to see it.
     host.exit(&job.id, 0, 1, 7).await;
     host.start(&cluster).await;
@@ -75,4 +80,12 @@ async fn a_cancel_of_one_task_outlives_the_coordinator() {
     assert_eq!((counts.succeeded, counts.canceled), (1, 1));
     host.is_clean().await;
     host.stop().await;
+}
+
+/// Paths of this process's open files with that in their names.
+fn open_files(part: &str) -> Vec<String> {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let paths = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let paths = paths.map(|path| path.display().to_string());
+    paths.filter(|path| path.contains(part)).collect()
 }

@@ -8,7 +8,7 @@ use muster_proto::v1::job_service_client::JobServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use crate::ledger::Ledger;
+use crate::ledger::{ATTEMPTS, Ledger};
 use crate::load::Kind;
 
 /// Of the tasks whose dispatch is timed, one in so many.
@@ -58,7 +58,7 @@ pub(crate) struct Audited {
 struct Seen {
     attempts: u32,
     /// The coordinator has a start of these.
-    started: u8,
+    started: u128,
     succeeded: bool,
 }
 
@@ -208,7 +208,7 @@ impl Audited {
             self.findings.duplicates += 1;
             self.findings.example(format!("{name} succeeded twice"));
         }
-        let bit = |number: u32| 1_u8.checked_shl(number.saturating_sub(1)).unwrap_or(0);
+        let bit = |number: u32| 1_u128.checked_shl(number.saturating_sub(1)).unwrap_or(0);
         let mut started = if task.started.is_some() {
             bit(task.attempt)
         } else {
@@ -281,28 +281,21 @@ impl Audited {
         }
         for (index, seen) in self.tasks.iter().enumerate() {
             let starts = ledger.starts(&self.id, index);
-            let ran = starts.iter().any(|count| *count > 0);
-            if seen.succeeded && !ran {
+            let name = format!("{}.{index}", self.id);
+            if seen.succeeded && starts.once == 0 {
                 bad.false_success += 1;
-                bad.example(format!(
-                    "{}.{index} succeeded and was never started",
-                    self.id
-                ));
+                bad.example(format!("{name} succeeded and was never started"));
             }
-            for (place, count) in starts.iter().enumerate() {
-                let known = place < usize::try_from(seen.attempts).unwrap_or(usize::MAX);
-                let recorded = seen.started & (1 << place) != 0;
-                if *count > 1 || (*count > 0 && !known) {
-                    bad.starts_beyond += 1;
-                } else if recorded && *count == 0 {
-                    bad.starts_missing += 1;
-                } else {
-                    continue;
-                }
-                let (id, number) = (&self.id, place + 1);
-                bad.example(format!(
-                    "{id}.{index}-{number} was started {count} times; {seen:?}"
-                ));
+            // Attempts beyond the last one that the coordinator knows are nobody's.
+            let known = u128::MAX
+                .checked_shr(ATTEMPTS - seen.attempts.min(ATTEMPTS))
+                .unwrap_or(0);
+            let beyond = starts.again | (starts.once & !known);
+            let missing = seen.started & !starts.once;
+            bad.starts_beyond += u64::from(beyond.count_ones());
+            bad.starts_missing += u64::from(missing.count_ones());
+            if beyond | missing != 0 {
+                bad.example(format!("{name}: {starts:?}, {seen:?}"));
             }
         }
         bad

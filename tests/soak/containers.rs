@@ -288,6 +288,7 @@ impl Soak {
             now.into(),
             most.into(),
         );
+        self.daemons.stop();
         figures
     }
 

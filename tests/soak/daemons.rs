@@ -41,6 +41,11 @@ impl Daemons {
         });
     }
 
+    /// Ends the coordinator. Whatever is left then goes with the engine, also what Docker can't remove.
+    pub(crate) fn stop(&mut self) {
+        tokio::task::block_in_place(|| self.0.coordinator().terminate());
+    }
+
     /// `HOST:PORT` of the coordinator, the same after each start.
     pub(crate) fn address(&self) -> &str {
         &self.0.grpc

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
-/// More attempts of one task than that are a failure by themselves.
-pub(crate) const ATTEMPTS: usize = 8;
+/// Attempts of one task that can be told apart. A task that waits where hosts refuse it uses up many.
+pub(crate) const ATTEMPTS: u32 = 128;
 
-/// Starts of each attempt of one task; the first attempt is at place 0.
-pub(crate) type Starts = [u8; ATTEMPTS];
+/// Starts of the attempts of one task; the first attempt is the lowest bit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Starts {
+    pub(crate) once: u128,
+    /// Those that were started again.
+    pub(crate) again: u128,
+}
 
 /// Made large enough at the beginning, so that keeping it does not look like a leak.
 #[derive(Debug)]
@@ -57,8 +62,11 @@ impl Ledger {
         if index >= tasks || number == 0 || number > ATTEMPTS {
             return self.strange.push(name);
         }
-        let starts = &mut self.starts[place + index][number - 1];
-        *starts = starts.saturating_add(u8::try_from(count).unwrap_or(u8::MAX));
+        let (starts, bit) = (&mut self.starts[place + index], 1 << (number - 1));
+        if count > 1 || starts.once & bit != 0 {
+            starts.again |= bit;
+        }
+        starts.once |= bit;
     }
 
     pub(crate) fn starts(&self, job: &str, index: usize) -> Starts {
@@ -73,7 +81,7 @@ impl Ledger {
 }
 
 /// `mu-CLUSTER-JOB.INDEX-NUMBER`.
-fn parse(name: &str) -> Option<(&str, usize, usize)> {
+fn parse(name: &str) -> Option<(&str, usize, u32)> {
     let mut parts = name.splitn(3, '-').skip(2);
     let (task, number) = parts.next()?.split_once('-')?;
     let (job, index) = task.split_once('.')?;
@@ -88,6 +96,7 @@ fn starts_are_counted_by_attempt_also_before_the_job_is_known() {
     ledger.add_job("JOB", 2);
     ledger.note_start("mu-01234567-JOB.1-2".to_owned(), 1);
     ledger.note_start("mu-01234567-JOB.2-1".to_owned(), 1);
-    assert_eq!(ledger.starts("JOB", 1)[1], 2);
+    let starts = ledger.starts("JOB", 1);
+    assert_eq!((starts.once, starts.again), (0b10, 0b10));
     assert_eq!((ledger.total, ledger.unknown()), (3, 1));
 }

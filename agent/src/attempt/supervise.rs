@@ -86,13 +86,8 @@ impl<R: Runtime> Life<R> {
     fn spawn_follower(&self, spool: Spool, begin: Begin) -> Arc<LogFile> {
         let log = spool.log();
         let (runtime, name) = (self.shared.runtime.clone(), self.name.clone());
-        tokio::spawn(output::follow(
-            runtime,
-            name,
-            spool,
-            begin,
-            self.exited.clone(),
-        ));
+        let following = output::follow(runtime, name, spool, begin, self.exited.clone());
+        tokio::spawn(self.over.clone().run_until_cancelled_owned(following));
         log
     }
 
