@@ -1,5 +1,6 @@
 //! The log of one attempt on this host's disk: whole frames, appended.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -22,6 +23,8 @@ use crate::runtime::Output;
 pub(crate) struct Bounds {
     /// Bytes of one attempt's log.
     pub attempt: u64,
+    /// Bytes of one attempt's log that the coordinator doesn't have.
+    pub attempt_unsent: u64,
     /// Bytes on this host that the coordinator doesn't have.
     pub unsent: u64,
 }
@@ -29,9 +32,14 @@ pub(crate) struct Bounds {
 impl Bounds {
     pub(crate) const HOST: Self = Self {
         attempt: 1 << 30,
+        attempt_unsent: 64 << 20,
         unsent: 256 << 20,
     };
 }
+
+/// Bytes of the newest output that are kept while there is no room for any, so that a task's last words are
+/// not what is missing.
+const TAIL: usize = 64 << 10;
 
 /// A log as its shipper sees it: bytes that only grow, until they are final.
 #[derive(Debug)]
@@ -134,6 +142,10 @@ pub(crate) struct Spool {
     skips: [Option<Skip>; 2],
     /// Time of the last piece of each stream, if that piece did not end its line.
     open_lines: [Option<u64>; 2],
+    /// The newest output that found no room.
+    tail: VecDeque<Output>,
+    tail_bytes: usize,
+    /// Bytes before the tail that found none.
     dropped: u64,
 }
 
@@ -178,6 +190,8 @@ impl Spool {
             marks: past.marks,
             skips: [None; 2],
             open_lines: [None; 2],
+            tail: VecDeque::new(),
+            tail_bytes: 0,
             dropped: 0,
         })
     }
@@ -234,13 +248,40 @@ impl Spool {
         let Some(new) = self.unknown_part(piece) else {
             return;
         };
-        let size = u64::try_from(frames.len() + new.len() + logframe::HEADER);
+        let size = u64::try_from(frames.len() + self.tail_bytes + new.len() + logframe::HEADER);
         if self.has_room(size.unwrap_or(u64::MAX)) {
-            self.declare_gap(piece.at_micros, frames);
+            self.put_tail(frames);
             logframe::encode(piece.stream, piece.at_micros, new, frames);
         } else {
-            self.drop_bytes(new.len());
+            let data = piece.data.slice_ref(new);
+            self.keep_in_tail(Output {
+                data,
+                ..piece.clone()
+            });
         }
+    }
+
+    fn keep_in_tail(&mut self, piece: Output) {
+        self.tail_bytes += piece.data.len();
+        self.tail.push_back(piece);
+        while self.tail_bytes > TAIL {
+            let Some(oldest) = self.tail.pop_front() else {
+                return;
+            };
+            self.tail_bytes -= oldest.data.len();
+            self.drop_bytes(oldest.data.len());
+        }
+    }
+
+    /// What found no room before: a note of how much is missing, then the newest of it.
+    fn put_tail(&mut self, frames: &mut Vec<u8>) {
+        let first = self.tail.front().map(|piece| piece.at_micros);
+        let at_micros = first.unwrap_or_else(|| host::now().0 * 1000);
+        self.declare_gap(at_micros, frames);
+        for piece in self.tail.drain(..) {
+            logframe::encode(piece.stream, piece.at_micros, &piece.data, frames);
+        }
+        self.tail_bytes = 0;
     }
 
     /// Adds a note of muster's own about missing output.
@@ -255,11 +296,9 @@ impl Spool {
 
     /// Nothing more will be added.
     pub(crate) async fn finish(mut self) {
-        if self.dropped > 0 {
-            let mut frames = Vec::new();
-            self.declare_gap(host::now().0 * 1000, &mut frames);
-            self.append(frames).await;
-        }
+        let mut frames = Vec::new();
+        self.put_tail(&mut frames);
+        self.append(frames).await;
         let sum = self.crc.clone().finalize();
         self.log
             .finished
@@ -302,8 +341,9 @@ impl Spool {
     }
 
     fn has_room(&self, more: u64) -> bool {
-        // A note about what was dropped always fits.
+        // At the end, a note and the tail always fit.
         self.log.written() + more <= self.bounds.attempt
+            && self.log.unsent() + more <= self.bounds.attempt_unsent
             && self.logs.sizes().1 + more <= self.bounds.unsent
     }
 

@@ -107,25 +107,47 @@ async fn the_end_that_the_engine_loses_is_put_back() {
 }
 
 #[tokio::test]
-async fn what_has_no_room_is_declared() {
+async fn what_has_no_room_is_declared_and_the_newest_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let bounds = Bounds {
         attempt: 40,
-        unsent: 1000,
+        ..Bounds::HOST
     };
     let mut spool = open(dir.path(), bounds).await;
+    let long: &'static str = format!("{}\n", "x".repeat(39_999)).leak();
     spool
         .write(&[
             out(1, "fits\n"),
-            out(2, "0123456789012345678901234567890123\n"),
+            out(2, long),
+            err(3, long),
+            out(4, "the last words\n"),
         ])
         .await;
     spool.finish().await;
     let text = text(dir.path());
-    assert!(
-        text.starts_with("1:fits\n3:35 bytes of output are missing here"),
-        "{text}"
+    let (begin, end) = text.split_at(text.find("2:").unwrap());
+    assert_eq!(
+        begin,
+        "1:fits\n3:40000 bytes of output are missing here: the agent's log space was full\n"
     );
+    assert_eq!(end, format!("2:{long}1:the last words\n"));
+}
+
+#[tokio::test]
+async fn one_attempt_does_not_use_up_the_room_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounds = Bounds {
+        attempt_unsent: 40,
+        ..Bounds::HOST
+    };
+    let mut spool = open(dir.path(), bounds).await;
+    let long: &'static str = format!("{}\n", "x".repeat(69_999)).leak();
+    spool.write(&[out(1, "fits\n"), out(2, long)]).await;
+    spool.log().note_sent(18);
+    spool.write(&[out(3, "more\n")]).await;
+    spool.finish().await;
+    let declared = "3:70000 bytes of output are missing here: the agent's log space was full\n";
+    assert_eq!(text(dir.path()), format!("1:fits\n{declared}1:more\n"));
 }
 
 #[tokio::test]
