@@ -15,6 +15,7 @@ use crate::runtime::docker::DockerRuntime;
 mod contract;
 mod init;
 mod leftovers;
+mod output;
 
 const TESTBOX: &str = "muster/testbox:1";
 

@@ -1,8 +1,11 @@
 //! What the agent reads of its host.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use muster_core::time::Timestamp;
+use rustix::fs::{FileType, Mode, OFlags};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// What doesn't change while the agent runs.
@@ -44,6 +47,24 @@ pub(crate) fn memory_available() -> u64 {
 /// Runnable tasks, averaged over a minute.
 pub(crate) fn load1() -> f64 {
     System::load_average().map_or(0.0, |load| load.one)
+}
+
+/// Opens a file in a directory where a task may have put anything: a link, a pipe, a device.
+///
+/// # Errors
+/// If it can't be opened or is no plain file.
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let status = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(status.st_mode) == FileType::RegularFile {
+        Ok(File::from(file))
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a plain file",
+        ))
+    }
 }
 
 /// Bytes free and in all on the disk that holds `path`; `None` if that can't be told.

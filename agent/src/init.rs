@@ -11,9 +11,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{FileType, Mode, OFlags};
-
+use crate::host;
 use crate::outcome::InitWord;
+use crate::output::captured::Captured;
 
 mod record;
 
@@ -31,6 +31,8 @@ const STARTED: &str = "started";
 const ROOM: &str = "record.new";
 const ROOM_BYTES: usize = 1024;
 const RECORD: &str = "record";
+/// In the directory of records: what the task prints.
+pub(crate) const OUTPUT: &str = "output";
 /// Of a record, in bytes.
 const RECORD_MAX: u64 = 4096;
 
@@ -101,8 +103,22 @@ pub(crate) fn prepare(attempt: &Path) -> io::Result<()> {
     };
     open(ROOM, &[b' '; ROOM_BYTES])?;
     open(ARMED, &[])?;
+    let output = dir.join(OUTPUT);
+    fs::create_dir_all(&output)?;
     // For whatever user the task has; the data directory above is closed to everybody else.
+    fs::set_permissions(output, Permissions::from_mode(0o777))?;
     fs::set_permissions(dir, Permissions::from_mode(0o777))
+}
+
+/// Where an attempt's output is, if its container has this init process.
+pub(crate) fn captured(attempt: &Path) -> Option<Captured> {
+    let records = attempt.join(RECORDS);
+    let dir = records.join(OUTPUT);
+    dir.is_dir().then(|| Captured {
+        dir,
+        begun: records.join(STARTED),
+        whole: records.join(RECORD),
+    })
 }
 
 /// 74 random bits, which nobody but the agent, the engine and one init process gets to see.
@@ -122,16 +138,9 @@ pub(crate) fn read(attempt: &Path, key: &str) -> InitWord {
     }
 }
 
-/// The task may have put anything there: a link, a pipe, something huge.
 fn read_text(path: &Path) -> Option<String> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    let status = rustix::fs::fstat(&file).ok()?;
-    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-        return None;
-    }
     let mut text = String::new();
-    let mut limited = File::from(file).take(RECORD_MAX);
+    let mut limited = host::open_plain(path).ok()?.take(RECORD_MAX);
     limited.read_to_string(&mut text).ok()?;
     Some(text)
 }

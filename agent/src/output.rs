@@ -1,5 +1,8 @@
-//! Reads a container's output from the engine's log into the attempt's spool, from its start until
-//! after its end. Never holds the task up.
+//! Reads a container's output into the attempt's spool, from its start until after its end. Never holds the
+//! task up.
+//!
+//! What the container's init process wrote down is read by `captured`. A container with the engine's init
+//! process has only the engine's log, which is what this file reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{EngineError, LogsFrom, Output, Runtime};
 
+pub(crate) mod captured;
 pub(crate) mod spool;
 
 use spool::Spool;
@@ -20,7 +24,11 @@ const REREAD: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(500);
 const REREADS: u32 = 3;
 /// Pieces written to the spool at once, if they are there.
-const BATCH: usize = 256;
+const BATCH: usize = 4096;
+/// Between two batches, so that the next one is worth writing: the engine sends each line on its own.
+const GATHER: Duration = Duration::from_millis(10);
+/// The engine rotates its files away at 30 MB, whether or not they were read, and does not say so.
+const ENGINE_KEEPS: u64 = 20 << 20;
 
 /// How the container stands when reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +81,9 @@ pub(crate) async fn follow<R: Runtime>(
     if doubtful {
         spool.note("output may be missing here: the connection to the engine was interrupted\n");
     }
+    if spool.log().written() > ENGINE_KEEPS {
+        spool.note("output may be missing above: there was more of it than the engine keeps\n");
+    }
     spool.finish().await;
 }
 
@@ -115,6 +126,10 @@ async fn copy(
         spool.write(&whole).await;
         if let Some(error) = failure {
             return Err(error);
+        }
+        tokio::select! {
+            () = exited.cancelled() => {}
+            () = tokio::time::sleep(GATHER) => {}
         }
     }
 }

@@ -7,13 +7,15 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
+mod output;
 mod record;
 mod settings;
 mod sys;
 
+use output::Writer;
 use record::{End, Moment, NotTaken, Record, Records};
 use settings::{Lease, Settings};
 use sys::{Arrived, Ended, How, Signals};
@@ -71,13 +73,26 @@ fn run(words: impl Iterator<Item = OsString>) -> Result<u8, String> {
     let started = now();
     let mut task = Command::new(&settings.program);
     task.args(&settings.arguments).env_remove(KEY);
+    let writer = settings.output.as_deref().and_then(Writer::start);
+    if writer.is_some() {
+        task.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
     let spawned = sys::unblock_in(&mut task).spawn();
     let (end, seen) = match spawned {
-        Ok(child) => follow(&child, &signals, settings.lease.as_ref()),
+        Ok(mut child) => {
+            if let Some(writer) = &writer {
+                writer.write_from(child.stdout.take(), child.stderr.take());
+            }
+            follow(&child, &signals, settings.lease.as_ref())
+        }
         Err(error) => (no_program(&settings, &error), Seen::default()),
     };
-    // They would die with process 1 anyway. From here on nobody can read the key in the record.
+    // They would die with process 1 anyway. From here on nobody can read the key in the record, and nobody
+    // can print any more.
     sys::kill_the_rest();
+    if let Some(writer) = writer {
+        writer.finish();
+    }
     let kept = records.keep(&Record {
         key: &key,
         started,
@@ -164,7 +179,11 @@ fn by(ended: Ended) -> (End, u8) {
 
 fn no_program(settings: &Settings, error: &io::Error) -> (End, u8) {
     let program = settings.program.display();
-    eprintln!("[FATAL muster-init] exec {program} failed: {error}");
+    let words = format!("[FATAL muster-init] exec {program} failed: {error}\n");
+    eprint!("{words}");
+    if let Some(output) = &settings.output {
+        output::say(output, &words);
+    }
     let code = match error.kind() {
         io::ErrorKind::NotFound => NOT_FOUND,
         _ => NOT_EXECUTABLE,

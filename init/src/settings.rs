@@ -1,4 +1,4 @@
-//! The command line: `muster-init [--records DIR] [--lease FILE --lease-ms N --grace-ms N] -- PROGRAM ARGUMENT…`
+//! The command line: `muster-init --records DIR [--output DIR] [--lease FILE --lease-ms N --grace-ms N] -- PROGRAM ARGUMENT…`
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,6 +8,8 @@ use std::time::Duration;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) records: PathBuf,
+    /// Where the task's output goes. `None`: where this program's own goes.
+    pub(crate) output: Option<PathBuf>,
     pub(crate) lease: Option<Lease>,
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
@@ -26,7 +28,7 @@ pub(crate) struct Lease {
 impl Settings {
     /// Reads the arguments after the program's own name. The error is for people.
     pub(crate) fn read(mut given: impl Iterator<Item = OsString>) -> Result<Self, String> {
-        let (mut records, mut file) = (None, None);
+        let (mut records, mut output, mut file) = (None, None, None);
         let (mut limit, mut grace) = (None, None);
         loop {
             let word = given.next().ok_or("-- and a program are missing")?;
@@ -38,6 +40,7 @@ impl Settings {
                 .ok_or_else(|| format!("{} has no value", word.display()))?;
             match word.to_str() {
                 Some("--records") => records = Some(PathBuf::from(value)),
+                Some("--output") => output = Some(PathBuf::from(value)),
                 Some("--lease") => file = Some(PathBuf::from(value)),
                 Some("--lease-ms") => limit = Some(millis(&word, &value)?),
                 Some("--grace-ms") => grace = Some(millis(&word, &value)?),
@@ -51,6 +54,7 @@ impl Settings {
         };
         Ok(Self {
             records: records.ok_or("--records is missing")?,
+            output,
             lease,
             program: given.next().ok_or("there is no program after --")?,
             arguments: given.collect(),

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::mem::zeroed;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
@@ -26,6 +27,7 @@ const WNOHANG: i32 = 1;
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
 const EVERYBODY: i32 = -1;
+const POLLIN: i16 = 1;
 
 // The layouts are those of Linux on 64-bit machines, which are the same for all of them.
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
@@ -65,6 +67,13 @@ struct RUsage {
     rest: [i64; 13],
 }
 
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    wanted: i16,
+    found: i16,
+}
+
 unsafe extern "C" {
     fn sigfillset(set: *mut SigSet) -> i32;
     fn sigdelset(set: *mut SigSet, signal: i32) -> i32;
@@ -74,6 +83,8 @@ unsafe extern "C" {
     fn kill(pid: i32, signal: i32) -> i32;
     fn wait4(pid: i32, status: *mut i32, options: i32, usage: *mut RUsage) -> i32;
     fn prctl(option: i32, ...) -> i32;
+    #[link_name = "poll"]
+    fn poll_files(files: *mut PollFd, count: u64, timeout_ms: i32) -> i32;
     fn clock_gettime(clock: i32, time: *mut TimeSpec) -> i32;
 }
 
@@ -222,6 +233,28 @@ pub(crate) fn close_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Which of the two have something to read or are at their end; neither when `timeout` is over first.
+pub(crate) fn poll(
+    files: [Option<BorrowedFd<'_>>; 2],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; 2]> {
+    // The kernel passes over negative numbers.
+    let mut polled = files.map(|file| PollFd {
+        fd: file.map_or(-1, |file| file.as_raw_fd()),
+        wanted: POLLIN,
+        found: 0,
+    });
+    let millis = timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
+    });
+    // SAFETY: the pointer is to a live array of two.
+    match check(unsafe { poll_files(polled.as_mut_ptr(), 2, millis) }) {
+        Ok(_) => Ok(polled.map(|file| file.found != 0)),
+        Err(error) if error.raw_os_error() == Some(EINTR) => Ok([false; 2]),
+        Err(error) => Err(error),
+    }
+}
+
 /// Milliseconds of the clock that also runs while the host sleeps, which all containers share.
 pub(crate) fn boot_clock() -> i64 {
     millis(CLOCK_BOOTTIME)
@@ -232,14 +265,25 @@ pub(crate) fn wall_clock() -> i64 {
     millis(CLOCK_REALTIME)
 }
 
+/// Microseconds since the Unix epoch.
+pub(crate) fn wall_micros() -> u64 {
+    let time = read_clock(CLOCK_REALTIME);
+    u64::try_from(time.seconds * 1_000_000 + time.nanos / 1000).unwrap_or(0)
+}
+
 fn millis(clock: i32) -> i64 {
+    let time = read_clock(clock);
+    time.seconds * 1000 + time.nanos / 1_000_000
+}
+
+fn read_clock(clock: i32) -> TimeSpec {
     let mut time = TimeSpec {
         seconds: 0,
         nanos: 0,
     };
     // SAFETY: the pointer is to a live value of the type that the C library expects.
     unsafe { clock_gettime(clock, &raw mut time) };
-    time.seconds * 1000 + time.nanos / 1_000_000
+    time
 }
 
 fn check(result: i32) -> io::Result<i32> {

@@ -17,7 +17,7 @@ use crate::outcome::{
     EngineHistory, Evidence, Exit, InitWord, Kill, KillReason, Restart, Run, classify,
 };
 use crate::output::spool::{LogFile, Spool};
-use crate::output::{self, Begin};
+use crate::output::{self, Begin, captured};
 use crate::plan::Seen;
 use crate::runtime::{Container, EngineError, KillError, LogsFrom, Runtime, Signal};
 
@@ -85,9 +85,18 @@ impl<R: Runtime> Life<R> {
 
     fn spawn_follower(&self, spool: Spool, begin: Begin) -> Arc<LogFile> {
         let log = spool.log();
-        let (runtime, name) = (self.shared.runtime.clone(), self.name.clone());
-        let following = output::follow(runtime, name, spool, begin, self.exited.clone());
-        tokio::spawn(self.over.clone().run_until_cancelled_owned(following));
+        let (exited, over) = (self.exited.clone(), self.over.clone());
+        match init::captured(&self.dir) {
+            Some(captured) => {
+                let following = captured::follow(captured, spool, begin, exited);
+                tokio::spawn(over.run_until_cancelled_owned(following));
+            }
+            None => {
+                let (runtime, name) = (self.shared.runtime.clone(), self.name.clone());
+                let following = output::follow(runtime, name, spool, begin, exited);
+                tokio::spawn(over.run_until_cancelled_owned(following));
+            }
+        }
         log
     }
 

@@ -30,7 +30,7 @@ fn what_the_program_writes_is_read() {
     };
     assert_eq!((found.end, found.signal), (RunEnd::Exited(7), None));
     assert!(!found.lease_ended);
-    assert!(found.started <= found.ended && found.ended <= crate::host::now());
+    assert!(found.started <= found.ended && found.ended <= host::now());
     // Only who has the key is believed.
     assert_eq!(read(dir.path(), "another"), InitWord::Silent { ran: true });
     assert_eq!(read(dir.path(), ""), InitWord::Silent { ran: true });

@@ -37,6 +37,8 @@ impl Bounds {
     };
 }
 
+/// More than is ever written at once, with the frames around it.
+const BATCH_MAX: u64 = 1 << 20;
 /// Bytes of the newest output that are kept while there is no room for any, so that a task's last words are
 /// not what is missing.
 const TAIL: usize = 64 << 10;
@@ -340,11 +342,24 @@ impl Spool {
         Some(data)
     }
 
+    /// At the end, a note and the tail always fit.
     fn has_room(&self, more: u64) -> bool {
-        // At the end, a note and the tail always fit.
-        self.log.written() + more <= self.bounds.attempt
-            && self.log.unsent() + more <= self.bounds.attempt_unsent
-            && self.logs.sizes().1 + more <= self.bounds.unsent
+        self.log.written() + more <= self.bounds.attempt && !self.is_crowded_by(more)
+    }
+
+    fn is_crowded_by(&self, more: u64) -> bool {
+        self.log.unsent() + more > self.bounds.attempt_unsent
+            || self.logs.sizes().1 + more > self.bounds.unsent
+    }
+
+    /// There is no room for more until the coordinator has taken some of it.
+    pub(crate) fn is_crowded(&self) -> bool {
+        !self.is_full() && self.is_crowded_by(BATCH_MAX)
+    }
+
+    /// There will be no room for more at all.
+    pub(crate) fn is_full(&self) -> bool {
+        self.log.written() + BATCH_MAX > self.bounds.attempt
     }
 
     fn drop_bytes(&mut self, length: usize) {

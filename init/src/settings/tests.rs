@@ -9,6 +9,8 @@ fn a_whole_command_line_is_read() {
     let whole = [
         "--records",
         "/r",
+        "--output",
+        "/r/o",
         "--lease",
         "/l/f",
         "--lease-ms",
@@ -22,6 +24,7 @@ fn a_whole_command_line_is_read() {
     ];
     let wanted = Settings {
         records: "/r".into(),
+        output: Some("/r/o".into()),
         lease: Some(Lease {
             file: "/l/f".into(),
             limit: Duration::from_secs(30),
@@ -31,7 +34,8 @@ fn a_whole_command_line_is_read() {
         arguments: vec!["--".into(), "-c".into()],
     };
     assert_eq!(read(&whole), Ok(wanted));
-    assert_eq!(read(&["--records", "/r", "--", "sh"]).unwrap().lease, None);
+    let least = read(&["--records", "/r", "--", "sh"]).unwrap();
+    assert_eq!((least.output, least.lease), (None, None));
 }
 
 #[test]

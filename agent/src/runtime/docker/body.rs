@@ -8,6 +8,7 @@ use bollard::models::{
     ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use crate::init::OUTPUT;
 use crate::runtime::{InitProcess, LeaseTerms, NewContainer};
 
 /// Where the task finds the directory it shares with the agent.
@@ -74,7 +75,13 @@ fn under(init: &InitProcess) -> Vec<String> {
         argv,
         lease,
     } = init;
-    let mut words = vec![INIT.to_owned(), "--records".to_owned(), RECORDS.to_owned()];
+    let mut words = vec![
+        INIT.to_owned(),
+        "--records".to_owned(),
+        RECORDS.to_owned(),
+        "--output".to_owned(),
+        format!("{RECORDS}/{OUTPUT}"),
+    ];
     if let Some(lease) = lease {
         let LeaseTerms {
             dir: _,

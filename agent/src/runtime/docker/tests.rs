@@ -87,7 +87,13 @@ fn with_init() -> NewContainer {
 fn the_init_process_stands_before_the_task_and_the_engines_own_is_off() {
     let mut new = with_init();
     let body = body::container(&new);
-    let words = ["/run/muster-init", "--records", "/run/muster-records"];
+    let words = [
+        "/run/muster-init",
+        "--records",
+        "/run/muster-records",
+        "--output",
+        "/run/muster-records/output",
+    ];
     let wanted = [&words[..], &["--", "/bin/true", "--"]].concat();
     assert_eq!(body.entrypoint.as_deref().unwrap(), wanted);
     assert_eq!(body.cmd, None);
