@@ -10,6 +10,8 @@ use crate::output::spool::{Bounds, LogFile};
 struct Bench {
     dir: tempfile::TempDir,
     exited: CancellationToken,
+    /// The agent's process ends.
+    stop: CancellationToken,
     log: Arc<LogFile>,
 }
 
@@ -29,6 +31,7 @@ impl Bench {
         let bench = Self {
             log: spool.log(),
             exited: CancellationToken::new(),
+            stop: CancellationToken::new(),
             dir,
         };
         let captured = Captured {
@@ -37,6 +40,13 @@ impl Bench {
             whole: bench.dir.path().join("record"),
         };
         let reading = follow(captured, spool, begin, bench.exited.clone());
+        let stop = bench.stop.clone();
+        let reading = async move {
+            tokio::select! {
+                () = reading => {}
+                () = stop.cancelled() => {}
+            }
+        };
         (bench, tokio::spawn(reading))
     }
 
@@ -51,9 +61,10 @@ impl Bench {
     }
 
     async fn until(&self, text: &str) {
+        let mut turns = tokio::time::interval(Duration::from_millis(2));
         let there = async {
             while !self.text().contains(text) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                turns.tick().await;
             }
         };
         let there = tokio::time::timeout(crate::rig::DEADLINE, there).await;
@@ -106,7 +117,8 @@ async fn a_reader_that_begins_again_repeats_nothing() {
     let (bench, reading) = Bench::reading(tempfile::tempdir().unwrap(), Begin::Fresh).await;
     bench.segment(1, &line(1, "one\n"));
     bench.until("one\n").await;
-    reading.abort();
+    bench.stop.cancel();
+    reading.await.unwrap();
     bench.segment(1, &line(2, "two\n"));
     let (bench, reading) = Bench::reading(bench.dir, Begin::Again).await;
     bench.whole();
