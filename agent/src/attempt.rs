@@ -10,6 +10,7 @@ use std::time::Duration;
 use muster_core::ids::AttemptId;
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::{Millis, Timestamp};
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use prost::Message as _;
 use tokio::sync::{Semaphore, watch};
@@ -228,6 +229,7 @@ pub(crate) async fn run<R: Runtime>(
                     term,
                     init_key: shared.init.as_ref().map(|_| init::new_key()),
                 };
+                failpoint::hit(Point::AgentOffered);
                 match Journal::create(shared.attempt_dir(id), home.accepted(&offer)).await {
                     Ok(journal) => {
                         let life = Life::new(shared, task, home, journal, control, traceparent);
@@ -323,6 +325,7 @@ impl<R: Runtime> Life<R> {
 
     /// A new attempt: accepted just now.
     async fn fresh(mut self) {
+        failpoint::hit(Point::AgentAccepted);
         self.put(seq::ANSWER, pb::report::News::Accepted(pb::Accepted {}));
         let Some(spool) = self.open_spool().await else {
             let end = infra("the host's disk does not take the output");

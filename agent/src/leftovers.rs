@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::ids::{AttemptId, TeamName};
+use muster_failpoint::{self as failpoint, Point};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +47,7 @@ impl<R: Runtime> Leftovers<R> {
 
     /// Looks until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let mut turns = tokio::time::interval(PERIOD);
+        let mut turns = tokio::time::interval(failpoint::hurried(PERIOD));
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let looking = async {
             loop {
@@ -70,6 +71,7 @@ impl<R: Runtime> Leftovers<R> {
         let mut labels = own_labels(&self.shared.config);
         labels.insert("muster.cluster".to_owned(), cluster.clone());
         let listed = self.shared.runtime.list(&labels).await?;
+        failpoint::hit(Point::GcListed);
         let orphans = listed.into_iter().filter_map(|container| {
             let id = attempt_of(&container, &cluster)?;
             (!self.shared.attempt_dir(id).exists()).then_some((container.name, id))
@@ -88,7 +90,7 @@ impl<R: Runtime> Leftovers<R> {
             }
             match found.seen {
                 Seen::Exited | Seen::StartFailed | Seen::Created | Seen::Dead => {
-                    if now.duration_since(first) >= GRACE {
+                    if now.duration_since(first) >= failpoint::hurried(GRACE) {
                         self.remove(&name, id).await?;
                     }
                 }
@@ -143,6 +145,7 @@ impl<R: Runtime> Leftovers<R> {
             return Ok(()); // it was offered meanwhile
         }
         self.shared.runtime.remove(name).await?;
+        failpoint::hit(Point::GcRemoved);
         tracing::info!(container = name, "container without a journal removed");
         self.shared.metrics.orphans_removed.inc();
         if self.shared.engine.cgroup_parents {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use muster_proto::v1::agent_message::Kind as Up;
 use muster_proto::v1::coordinator_message::Kind as Down;
@@ -221,6 +222,7 @@ impl<R: Runtime> Session<R> {
         if self.term.check(term)? || self.term.cluster() != cluster {
             let stored = self.term.store(term, cluster).await;
             stored.map_err(|source| SessionError::Store { source })?;
+            failpoint::hit(Point::AgentTermStored);
         }
         Ok(())
     }
@@ -236,8 +238,11 @@ impl<R: Runtime> Session<R> {
                 return Ok(sent);
             };
             sent = *last;
-            let reports = batch.into_iter().map(|(_, report)| report).collect();
+            let reports: Vec<_> = batch.into_iter().map(|(_, report)| report).collect();
+            failpoint::hit_if(Point::AgentBeforeReport, || any_end(&reports));
+            let reported = failpoint::soon(Point::AgentAfterReport, || any_end(&reports));
             send(sender, Up::Reports(pb::Reports { reports })).await?;
+            reported.hit();
         }
     }
 
@@ -338,6 +343,11 @@ async fn connect(address: &str) -> Result<Channel, SessionError> {
 async fn send(sender: &mpsc::Sender<pb::AgentMessage>, kind: Up) -> Result<(), SessionError> {
     let message = pb::AgentMessage { kind: Some(kind) };
     sender.send(message).await.map_err(|_| SessionError::Closed)
+}
+
+fn any_end(reports: &[pb::Report]) -> bool {
+    let is_end = |report: &pb::Report| matches!(report.news, Some(pb::report::News::Ended(_)));
+    reports.iter().any(is_end)
 }
 
 /// A random wait: up to a bound that doubles with every failure.

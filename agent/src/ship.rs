@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::ids::AttemptId;
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use muster_proto::v1::session_service_client::SessionServiceClient;
 use tokio::sync::{mpsc, watch};
@@ -147,9 +148,11 @@ impl Shipment {
             place.ended_at = chunk.last.then(|| file.written());
             self.last = Some(file.attempt());
             self.under_way += 1;
+            let full = failpoint::soon(Point::AgentLogSent, || !chunk.data.is_empty());
             if self.sender.send(chunk).await.is_err() {
                 return; // the stream is over; reading its answers says why
             }
+            full.hit();
         }
     }
 

@@ -14,6 +14,7 @@ use muster_core::fleet::{Fleet, Limits};
 use muster_core::ids::{AgentId, SessionNo, Ticket};
 use muster_core::job::Job;
 use muster_core::time::Timestamp;
+use muster_failpoint::{self as failpoint, Point};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +88,7 @@ impl<S: Store> Driver<S> {
         if let Some(why) = fleet.safe_mode() {
             tracing::error!(%why, "safe mode: nothing is started or stopped");
         }
+        failpoint::hit(Point::FleetRestored);
         let (sender, inbox) = mpsc::channel(INBOX);
         let driver = Self {
             fleet,

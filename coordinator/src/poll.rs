@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use muster_core::channel::{Cause, ChannelId};
 use muster_core::image::{Digest, Repository, Tag};
 use muster_core::time::Timestamp;
+use muster_failpoint::{self as failpoint, Point};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -370,6 +371,7 @@ async fn look_once(
         }
         eye.remember(&channel.id, &result);
         if let Ok(digest) = result {
+            failpoint::hit(Point::ReleaseResolved);
             is_news |= channel.current != Some(digest);
             sink.resolved(channel, digest, cause).await;
         }

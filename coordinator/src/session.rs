@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use muster_core::event::Event;
 use muster_core::ids::{AgentId, SessionNo, Term};
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use muster_proto::v1::session_service_server::SessionService;
 use tokio::sync::mpsc;
@@ -267,6 +268,7 @@ impl Link {
     async fn take(&self, message: pb::AgentMessage) -> Result<(), DriverGone> {
         match message.kind {
             Some(pb::agent_message::Kind::Reports(pb::Reports { reports })) => {
+                failpoint::hit_if(Point::ReportReceived, || reports.iter().any(is_end));
                 for report in reports {
                     match report_from_wire(report, &self.agent, self.session) {
                         Ok(report) => self.driver.tell(Event::Reported(report)).await?,
@@ -321,10 +323,15 @@ impl Link {
         });
         let mut next = Some(welcome);
         while let Some(kind) = next {
+            failpoint::hit_if(Point::ReportBeforeAck, || carries(&kind, is_ack));
+            let acknowledged = failpoint::soon(Point::ReportAfterAck, || carries(&kind, is_ack));
+            let offered = failpoint::soon(Point::AssignAfterSend, || carries(&kind, is_offer));
             let message = pb::CoordinatorMessage { kind: Some(kind) };
             if outbox.send(Ok(message)).await.is_err() {
                 return;
             }
+            acknowledged.hit();
+            offered.hit();
             next = orders.recv().await.map(|orders| {
                 let orders = orders.into_iter().map(order_to_wire).collect();
                 pb::coordinator_message::Kind::Orders(pb::Orders {
@@ -334,6 +341,27 @@ impl Link {
             });
         }
     }
+}
+
+fn is_end(report: &pb::Report) -> bool {
+    matches!(report.news, Some(pb::report::News::Ended(_)))
+}
+
+fn carries(kind: &pb::coordinator_message::Kind, what: fn(&pb::order::Kind) -> bool) -> bool {
+    let pb::coordinator_message::Kind::Orders(pb::Orders { term: _, orders }) = kind else {
+        return false;
+    };
+    orders
+        .iter()
+        .any(|order| order.kind.as_ref().is_some_and(what))
+}
+
+const fn is_offer(order: &pb::order::Kind) -> bool {
+    matches!(order, pb::order::Kind::Offer(_))
+}
+
+const fn is_ack(order: &pb::order::Kind) -> bool {
+    matches!(order, pb::order::Kind::Ack(_))
 }
 
 fn sample_from_wire(wire: pb::Sample) -> Sample {

@@ -33,12 +33,19 @@ struct Target {
 }
 
 /// What each crate of ours may know of the others.
-const OURS: [(&str, &[&str]); 8] = [
+const OURS: [(&str, &[&str]); 9] = [
     ("muster-proto", &[]),
     ("muster-core", &[]),
     ("muster-init", &[]),
-    ("muster-coordinator", &["muster-core", "muster-proto"]),
-    ("muster-agent", &["muster-core", "muster-proto"]),
+    ("muster-failpoint", &[]),
+    (
+        "muster-coordinator",
+        &["muster-core", "muster-failpoint", "muster-proto"],
+    ),
+    (
+        "muster-agent",
+        &["muster-core", "muster-failpoint", "muster-proto"],
+    ),
     (
         "muster-cli",
         &[
@@ -54,6 +61,7 @@ const OURS: [(&str, &[&str]); 8] = [
             "muster-agent",
             "muster-coordinator",
             "muster-core",
+            "muster-failpoint",
             "muster-proto",
         ],
     ),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::time::{Millis, Timestamp};
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use prost::Message as _;
 
@@ -33,6 +34,7 @@ impl<R: Runtime> Life<R> {
             // Docker remembers; the verdict would be the same.
             tracing::warn!(%error, "end not journaled");
         }
+        failpoint::hit(Point::AgentVerdictJournaled);
         self.shared.outbox.put(self.task.id, report);
         self.await_permission(log).await;
     }
@@ -43,6 +45,7 @@ impl<R: Runtime> Life<R> {
         if acknowledged.await.is_err() {
             return; // the agent is stopping
         }
+        failpoint::hit(Point::AgentAfterAck);
         if let Some(log) = log {
             log.until_complete().await;
         }
@@ -57,6 +60,7 @@ impl<R: Runtime> Life<R> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
+        failpoint::hit(Point::AgentAfterRemove);
         shared.watch.forget(&self.name);
         shared.logs.remove(self.task.id);
         let (group, dir) = (self.group.clone(), self.dir.clone());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::Millis;
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 
 use super::container::{Surroundings, network_name, new_container};
@@ -63,6 +64,7 @@ impl<R: Runtime> Life<R> {
         };
         let begin = Instant::now();
         let mut new = self.describe(&image, network);
+        failpoint::hit(Point::AgentBeforeCreate);
         let mut created = shared.runtime.create(&new).await;
         if matches!(created, Err(CreateError::NoSuchImage)) {
             // It was removed since it was last seen.
@@ -71,6 +73,7 @@ impl<R: Runtime> Life<R> {
             new.image.clone_from(&image.facts.id);
             created = shared.runtime.create(&new).await;
         }
+        failpoint::hit(Point::AgentAfterCreate);
         match self.after_create(created).await? {
             Next::Start => {}
             other => return Ok(other),
@@ -265,9 +268,12 @@ impl<R: Runtime> Life<R> {
                 "the host's disk does not take the journal: {error}"
             ))));
         }
+        failpoint::hit(Point::AgentAfterIntent);
         self.intent = Some(intent);
         self.shared.metrics.starts.inc();
-        match self.shared.runtime.start(&self.name).await {
+        let started = self.shared.runtime.start(&self.name).await;
+        failpoint::hit(Point::AgentAfterStartCall);
+        match started {
             Ok(()) => Ok(Next::Start),
             Err(error) => {
                 tracing::debug!(%error, "start failed, looking what came of it");
@@ -359,6 +365,7 @@ impl<R: Runtime> Life<R> {
         if let Err(error) = self.journal.append(&Entry::Started { at: at.0 }) {
             tracing::warn!(%error, "start not journaled");
         }
+        failpoint::hit(Point::AgentAfterStarted);
         let at = Some(wire::timestamp(at));
         self.put(seq::STARTED, pb::report::News::Started(pb::Started { at }));
     }

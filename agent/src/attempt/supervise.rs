@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::Timestamp;
+use muster_failpoint::{self as failpoint, Point};
 use tokio::time::Instant;
 
 use super::wedge::Wedge;
@@ -80,6 +81,7 @@ impl<R: Runtime> Life<R> {
         };
         self.shared.metrics.running.dec();
         self.exited.cancel();
+        failpoint::hit(Point::AgentExitSeen);
         (self.classify(container).await, log)
     }
 

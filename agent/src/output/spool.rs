@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use muster_core::ids::AttemptId;
 use muster_core::logframe::{self, LogStream};
+use muster_failpoint::{self as failpoint, Point};
 use tokio::sync::watch;
 
 use super::Logs;
@@ -394,7 +395,10 @@ impl Spool {
             (frames, result)
         });
         match work.await {
-            Ok((frames, Ok(()))) => self.advance(&frames),
+            Ok((frames, Ok(()))) => {
+                failpoint::hit(Point::AgentLogSpooled);
+                self.advance(&frames);
+            }
             Ok((frames, Err(error))) => {
                 tracing::warn!(%error, "output not written to the disk");
                 self.drop_bytes(frames.len());

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_core::ids::AttemptId;
+use muster_failpoint::{self as failpoint, Point};
 
 use super::{Inner, Paths, Stored, make_directory};
 
@@ -86,8 +87,10 @@ impl Inner {
             return Ok(log.stored);
         }
         log.file.sync_all()?;
+        failpoint::hit(Point::LogBeforeFinal);
         std::fs::rename(&paths.part, &paths.complete)?;
         File::open(&paths.directory)?.sync_all()?;
+        failpoint::hit(Point::LogFinal);
         log.stored.complete = true;
         self.open.close(attempt);
         Ok(log.stored)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 use muster_core::ids::AttemptId;
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -54,11 +55,13 @@ async fn store(logs: &LogStore, chunk: pb::LogChunk) -> Result<pb::LogAck, Statu
     let attempt = attempt.ok_or_else(|| Status::invalid_argument("the chunk has no attempt"))?;
     let attempt = attempt_from_wire(attempt)
         .map_err(|error| Status::invalid_argument(error_chain(&error)))?;
+    let full = failpoint::soon(Point::LogStored, || !data.is_empty());
     let end = offset.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
     let mut stored = logs
         .append(attempt, offset, data)
         .await
         .map_err(unwritten)?;
+    full.hit();
     // A log that is here in full can be checked; anything else makes the agent rewind first.
     if last && stored.length == end && !stored.complete {
         stored = logs

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_core::ids::Term;
+use muster_failpoint::{self as failpoint, Point};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use uuid::{Builder, Uuid};
 
@@ -147,6 +148,7 @@ pub(super) fn begin_term(connection: &mut Connection) -> Result<(Identity, Revis
         params![cluster, rows::signed(term), rev],
     )?;
     change.commit()?;
+    failpoint::hit(Point::TermRaised);
     Ok((
         Identity {
             cluster,

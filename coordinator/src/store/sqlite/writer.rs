@@ -22,6 +22,8 @@ const SET_REVISION: &str = "UPDATE meta SET rev = ?1";
 #[cfg(test)]
 pub(super) const STATEMENTS: [&str; 1] = [SET_REVISION];
 
+mod crash;
+
 struct Command {
     batch: Vec<Record>,
     done: oneshot::Sender<Result<Revision, CommitError>>,
@@ -127,7 +129,9 @@ fn commit(
     transaction
         .prepare_cached(SET_REVISION)?
         .execute([rows::signed(last.0)])?;
+    crash::before_commit(commands);
     transaction.commit()?;
+    crash::after_commit(commands);
     Ok(revisions)
 }
 
