@@ -39,6 +39,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Full jitter between the two.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// After a stream that was welcomed the next wait is not longer than after so many failures: 4 s.
+const WELCOMED: u32 = 3;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -93,14 +95,14 @@ impl<R: Runtime> Session<R> {
         let mut failures = 0_u32;
         loop {
             let begin = Instant::now();
+            let before = self.shared.metrics.session_connects.get();
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
                 result = self.once() => result,
             };
             self.links.send_replace(None);
-            if begin.elapsed() > BACKOFF_MAX {
-                failures = 0; // it worked for a while
-            }
+            let welcomed = self.shared.metrics.session_connects.get() > before;
+            failures = failures_before(failures, begin.elapsed(), welcomed);
             match result {
                 // Somebody has to look: this is no failure of the network.
                 Err(
@@ -350,6 +352,16 @@ fn any_end(reports: &[pb::Report]) -> bool {
     reports.iter().any(is_end)
 }
 
+/// The failures that count for the next wait, after a stream that lasted so long.
+fn failures_before(failures: u32, lasted: Duration, welcomed: bool) -> u32 {
+    match welcomed {
+        _ if lasted > BACKOFF_MAX => 0, // it worked for a while
+        // The coordinator was there a moment ago. It may be on its way up again.
+        true => failures.min(WELCOMED),
+        false => failures,
+    }
+}
+
 /// A random wait: up to a bound that doubles with every failure.
 fn backoff(failures: u32) -> Duration {
     let bound = BACKOFF_MIN
@@ -358,4 +370,21 @@ fn backoff(failures: u32) -> Duration {
     let random = uuid::Uuid::now_v7().as_u64_pair().1 % 1_000;
     let random = u32::try_from(random).expect("below 1000");
     (bound * random / 1_000).max(BACKOFF_MIN.min(bound) / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_soon_back_at_a_coordinator_that_restarts_often() {
+        let short = Duration::from_secs(2);
+        assert_eq!(failures_before(9, short, false), 9, "it never answered");
+        assert_eq!(failures_before(9, short, true), WELCOMED);
+        assert_eq!(failures_before(1, short, true), 1);
+        assert_eq!(failures_before(9, Duration::from_secs(31), true), 0);
+        for _ in 0..100 {
+            assert!(backoff(WELCOMED) <= Duration::from_secs(4));
+        }
+    }
 }

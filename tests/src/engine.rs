@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::fleet::IMAGE;
+use crate::ledger::Ledger;
 use crate::processes::output_of;
 
 /// Starting one on a slow machine, with containers to take up again.
@@ -17,7 +18,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Everything of it is gone when this is dropped.
 pub struct PrivateEngine {
     root: TempDir,
-    live_restore: bool,
+    flags: Vec<String>,
+    ledger: Ledger,
     dockerd: Option<Child>,
 }
 
@@ -25,9 +27,20 @@ impl PrivateEngine {
     /// Starts one that holds the test image. `live_restore`: containers outlive dockerd.
     pub fn start(live_restore: bool) -> Self {
         let root = tempfile::Builder::new().prefix("mup-").tempdir();
+        let root = root.expect("there is room for a temporary directory");
+        let ledger = Ledger::create(&root.path().join("ledger"));
+        let runtime = ledger.runtime().display().to_string();
+        let mut flags = vec![
+            format!("--add-runtime=ledger={runtime}"),
+            "--default-runtime=ledger".to_owned(),
+        ];
+        if live_restore {
+            flags.push("--live-restore".to_owned());
+        }
         let mut engine = Self {
-            root: root.expect("there is room for a temporary directory"),
-            live_restore,
+            root,
+            flags,
+            ledger,
             dockerd: None,
         };
         engine.start_again();
@@ -53,6 +66,11 @@ impl PrivateEngine {
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
         let own = points.filter(|point| point.starts_with(&root));
         own.map(str::to_owned).collect()
+    }
+
+    /// What its containers wrote down.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Where it keeps its images and containers.
@@ -81,9 +99,7 @@ impl PrivateEngine {
     pub fn launch(&mut self) {
         assert!(self.dockerd.is_none(), "dockerd runs already");
         let mut command = self.script("run");
-        if self.live_restore {
-            command.arg("--live-restore");
-        }
+        command.args(&self.flags);
         let child = command.stdin(Stdio::null()).spawn();
         self.dockerd = Some(child.expect("scripts/private-engine can be run"));
     }

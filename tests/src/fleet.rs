@@ -89,11 +89,17 @@ impl Fleet {
 
     /// Starts the coordinator, the second time on the ports of the first.
     pub fn start_coordinator(&mut self) {
+        self.launch_coordinator(&[]);
+        self.wait_for_coordinator();
+    }
+
+    /// The same with variables of its own, and waits for nothing.
+    pub fn launch_coordinator(&mut self, environment: &[(&str, &str)]) {
         let directory = self.directory.path().join("coordinator");
-        let addresses = directory.join("addresses.json");
         // What an earlier one wrote says nothing about this one.
-        let _ = std::fs::remove_file(&addresses);
+        let _ = std::fs::remove_file(directory.join("addresses.json"));
         let mut command = self.daemon("coordinator");
+        command.envs(environment.iter().copied());
         command.arg("--data-dir").arg(&directory);
         command.args([
             "--listen",
@@ -102,7 +108,14 @@ impl Fleet {
             &self.http.to_string(),
         ]);
         command.args(&self.coordinator_flags);
-        let mut daemon = Daemon::start("coordinator", self.directory.path(), &mut command);
+        let daemon = Daemon::start("coordinator", self.directory.path(), &mut command);
+        self.coordinator = Some(daemon);
+    }
+
+    /// Waits until the coordinator serves.
+    pub fn wait_for_coordinator(&mut self) {
+        let addresses = self.directory.path().join("coordinator/addresses.json");
+        let daemon = self.coordinator();
         let text = eventually("the coordinator writing its addresses", || {
             assert!(
                 daemon.is_running(),
@@ -120,11 +133,17 @@ impl Fleet {
             .as_str()
             .and_then(|text| text.parse().ok())
             .expect("an address");
-        self.coordinator = Some(daemon);
     }
 
     pub fn start_agent(&mut self, name: &str) {
+        self.start_agent_in(name, &[]);
+    }
+
+    /// The same with variables of its own.
+    pub fn start_agent_in(&mut self, name: &str, environment: &[(&str, &str)]) {
+        self.agents.retain(|(known, _)| known != name);
         let mut command = self.daemon("agent");
+        command.envs(environment.iter().copied());
         command
             .arg("--data-dir")
             .arg(self.directory.path().join(name));
@@ -253,7 +272,7 @@ impl Fleet {
         }
     }
 
-    fn cluster(&self) -> String {
+    pub fn cluster(&self) -> String {
         let version = self.json(&["version"]);
         version["server"]["cluster"]
             .as_str()

@@ -3,6 +3,8 @@
 pub mod cluster;
 pub mod engine;
 pub mod fleet;
+pub mod history;
+pub mod ledger;
 pub mod processes;
 pub mod random;
 pub mod sample;

@@ -1,6 +1,7 @@
 //! Child processes that end with their test, and waits with a deadline.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -69,6 +70,25 @@ impl Daemon {
             .try_wait()
             .expect("a child can be asked")
             .is_none()
+    }
+
+    /// Waits until it ends, and gives the signal that ended it.
+    pub fn wait_for_signal(&mut self) -> Option<i32> {
+        let what = format!("{} ending", self.name);
+        let status = eventually(&what, || {
+            self.child.try_wait().expect("a child can be asked")
+        });
+        status.signal()
+    }
+
+    /// Whether it is frozen.
+    pub fn is_frozen(&self) -> bool {
+        let path = format!("/proc/{}/stat", self.pid());
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        // The name before the state may hold anything, also brackets.
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('T'))
     }
 
     /// Waits until somebody listens there.

@@ -21,7 +21,7 @@ use crate::plan::{self, Action, Journaled, Seen};
 use crate::runtime::{Container, CreateError, NewContainer, Runtime};
 use crate::wire::{self, seq};
 
-/// How long a start whose result isn't known may still land.
+/// How long a create or start whose result isn't known may still land.
 const START_LANDS: Duration = Duration::from_secs(10);
 const START_LOOK: Duration = Duration::from_millis(250);
 
@@ -205,7 +205,10 @@ impl<R: Runtime> Life<R> {
             Err(CreateError::Rejected { message }) => Err(rejected(&message)),
             // It may have been created all the same.
             Err(CreateError::NameTaken | CreateError::Engine(_)) => {
-                let found = self.look().await;
+                let found = match created {
+                    Err(CreateError::NameTaken) => self.await_create().await,
+                    _ => self.look().await,
+                };
                 if found
                     .as_ref()
                     .is_some_and(|container| !self.is_ours(container))
@@ -228,6 +231,19 @@ impl<R: Runtime> Life<R> {
                     (None, Ok(())) => Ok(Next::Start),
                 }
             }
+        }
+    }
+
+    /// What has the container's name. The engine gives a name away before it shows the container, and
+    /// an earlier life of the agent may have died while it asked for this one.
+    async fn await_create(&self) -> Option<Container> {
+        let until = Instant::now() + START_LANDS;
+        loop {
+            let found = self.look().await;
+            if found.is_some() || Instant::now() >= until {
+                return found;
+            }
+            tokio::time::sleep(START_LOOK).await;
         }
     }
 
