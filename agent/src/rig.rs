@@ -121,11 +121,14 @@ impl Coordinator {
     }
 
     pub(crate) async fn order(&self, kind: OrderKind) {
-        let (sender, term) = self
-            .until("an agent", |seen| Some((seen.orders.clone()?, seen.term)))
-            .await;
+        let term = self.lock().term;
         let orders = vec![pb::Order { kind: Some(kind) }];
-        let kind = Some(Down::Orders(pb::Orders { term, orders }));
+        self.say(Some(Down::Orders(pb::Orders { term, orders })))
+            .await;
+    }
+
+    pub(crate) async fn say(&self, kind: Option<Down>) {
+        let sender = self.until("an agent", |seen| seen.orders.clone()).await;
         // A stream that has just broken: the test's agent will be back.
         let _ = sender.send(Ok(pb::CoordinatorMessage { kind })).await;
     }

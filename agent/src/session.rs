@@ -206,8 +206,14 @@ impl<R: Runtime> Session<R> {
         message: pb::CoordinatorMessage,
         cluster: &str,
     ) -> Result<(), SessionError> {
-        let Some(Down::Orders(pb::Orders { term, orders })) = message.kind else {
-            return Err(SessionError::Protocol);
+        let pb::Orders { term, orders } = match message.kind {
+            Some(Down::Orders(orders)) => orders,
+            Some(Down::Welcome(_)) => return Err(SessionError::Protocol),
+            // A newer coordinator has more to say than this agent can understand.
+            None => {
+                tracing::warn!("message of an unknown kind");
+                return Ok(());
+            }
         };
         self.note_term(term, cluster).await?;
         let message = Message::Orders {

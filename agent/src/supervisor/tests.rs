@@ -412,6 +412,23 @@ async fn a_coordinator_with_a_smaller_term_is_not_obeyed() {
 }
 
 #[tokio::test]
+async fn what_a_newer_coordinator_adds_is_passed_over() {
+    let bench = Bench::new().await;
+    let agent = bench.agent();
+    bench.coordinator.say(None).await;
+    let orders = pb::Orders {
+        term: 1,
+        orders: vec![pb::Order { kind: None }],
+    };
+    let orders = pb::coordinator_message::Kind::Orders(orders);
+    bench.coordinator.say(Some(orders)).await;
+    let id = bench.offer(&["hello"]).await;
+    bench.coordinator.ended(id).await;
+    assert_eq!(bench.coordinator.lock().hellos.len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn heartbeats_carry_load_figures_and_changed_images() {
     let bench = Bench::new().await;
     let agent = bench.agent();

@@ -92,7 +92,7 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let deadline = Duration::from_secs(20);
+        let deadline = Duration::from_secs(60);
         tokio::time::timeout(deadline, poll).await.expect("in time");
     }
 }
