@@ -181,6 +181,8 @@ struct Life<R> {
     group: Option<AttemptGroup>,
     measured: Measured,
     intent: Option<Intent>,
+    /// The engine was restarted while no agent listened to it.
+    restart_missed: bool,
     started: Option<Timestamp>,
     kills: Vec<Kill>,
     pull: Option<Millis>,
@@ -313,6 +315,7 @@ impl<R: Runtime> Life<R> {
             group,
             measured: Measured::default(),
             intent: None,
+            restart_missed: false,
             started: None,
             kills: Vec::new(),
             pull: None,
@@ -345,6 +348,7 @@ impl<R: Runtime> Life<R> {
             self.put(seq::ANSWER, pb::report::News::Accepted(pb::Accepted {}));
         }
         let container = self.look().await;
+        self.note_missed_restart().await;
         let seen = container.as_ref().map_or(Seen::Nothing, |found| found.seen);
         let action = plan::decide(reached, seen);
         tracing::info!(?reached, ?seen, ?action, "attempt taken up again");

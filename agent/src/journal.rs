@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use muster_core::time::Timestamp;
 use muster_proto::v1 as pb;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -132,13 +133,13 @@ impl Journal {
         .await
     }
 
-    /// Appends a line that survives the death of this process but not of the host. Enough for what
-    /// is of no use after the host's death.
+    /// Appends that it started, which survives the death of this process but not of the host: of no use
+    /// then.
     ///
     /// # Errors
     /// If the disk does not take it.
-    pub(crate) fn append(&self, entry: &Entry) -> io::Result<()> {
-        write_line(&self.file, entry)
+    pub(crate) fn note_started(&self, at: Timestamp) -> io::Result<()> {
+        write_line(&self.file, &Entry::Started { at: at.0 })
     }
 }
 

@@ -42,7 +42,15 @@ impl World {
                 host,
                 gracefully,
                 down,
-            } => self.restart_engine(self.host(host), gracefully, down),
+                unseen,
+            } => {
+                let host = self.host(host);
+                if unseen && self.hosts[host].engine.up {
+                    self.hit(Fault::EngineGoneUnseen);
+                    self.pause_agent(host, Millis(down.0 + 5_000));
+                }
+                self.restart_engine(host, gracefully, down);
+            }
             Action::Reboot { host, down } => {
                 let host = self.host(host);
                 if self.hosts[host].powered {

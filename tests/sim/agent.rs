@@ -8,7 +8,7 @@ use muster_core::event::{AttemptEnd, News};
 use muster_core::ids::{AttemptId, SessionNo};
 use muster_core::outcome::{End, EndReason, Outcome, Usage};
 use muster_core::task::StopReason;
-use muster_core::time::Millis;
+use muster_core::time::{Millis, Timestamp};
 
 use crate::bug::Bug;
 use crate::fault::Fault;
@@ -43,7 +43,16 @@ impl World {
     fn take_up(&mut self, at: usize, attempt: AttemptId) {
         let host = &mut self.hosts[at];
         let agent = host.agent.as_mut().expect("it just started");
-        agent.lives.insert(attempt, Life::default());
+        // An engine that the agent has never heard may not be the one that ran it.
+        let engine = &host.engine;
+        let intent = host.disk[&attempt].intent;
+        let missed =
+            intent.is_some_and(|intent| !engine.up || intent.engine_started != engine.started);
+        let life = Life {
+            contact: missed.then_some(Timestamp(0)),
+            ..Life::default()
+        };
+        agent.lives.insert(attempt, life);
         if host.disk[&attempt].reached() == Journaled::Accepted {
             self.put(at, attempt, ANSWER, News::Accepted);
         }

@@ -39,10 +39,14 @@ pub(crate) enum Bug {
     TrustStartError,
     /// An end is reported once, and forgotten when its stream breaks.
     ForgetReport,
+    /// A signal's reason is not on the disk before the signal is sent.
+    KillUnsynced,
+    /// The break of the engine's stream that was noticed last is taken for the last contact.
+    TrustNewestBreak,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::SpeakBeforeCommit,
         Self::TornCommit,
         Self::OlderFence,
@@ -61,5 +65,7 @@ impl Bug {
         Self::TrustMemoryFlag,
         Self::TrustStartError,
         Self::ForgetReport,
+        Self::KillUnsynced,
+        Self::TrustNewestBreak,
     ];
 }

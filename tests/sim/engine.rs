@@ -3,11 +3,13 @@
 use muster_core::ids::AttemptId;
 use muster_core::image::Digest;
 use muster_core::time::Millis;
+use muster_tests::random::Rng;
 
 use crate::bug::Bug;
 use crate::fault::Fault;
 use crate::host::{Container, Program, State, Step};
 use crate::ledger::Who;
+use crate::script::Action;
 use crate::world::{Happening, World};
 
 impl World {
@@ -46,7 +48,24 @@ impl World {
         container.started = Some(now);
         let (span, code) = (Millis(container.program.runs_for), container.program.code);
         self.ledger.started(attempt);
+        self.poison(at, attempt, Millis(span.0 / 2));
         self.ends_after(at, attempt, span, code);
+    }
+
+    /// Some tasks kill the engine that runs them, each time.
+    fn poison(&mut self, at: usize, attempt: AttemptId, after: Millis) {
+        let mut rng = Rng::new(self.seed, &format!("poison of {}", attempt.task));
+        if self.calm || !rng.chance(1) {
+            return;
+        }
+        self.hit(Fault::Poison);
+        let kill = Action::RestartEngine {
+            host: u64::try_from(at).expect("a handful"),
+            gracefully: false,
+            down: Millis(rng.between(1_000, 5_000)),
+            unseen: false,
+        };
+        self.after(after, Happening::Act(kill));
     }
 
     /// The engine carries a call out that its caller has long given up.
@@ -178,9 +197,7 @@ impl World {
             Fault::EngineKill
         });
         host.engine.up = false;
-        if let Some(agent) = &mut host.agent {
-            agent.last_break = now;
-        }
+        host.lose_engine(now, self.bug);
         let (boot, live_restore) = (host.boot, host.engine.live_restore);
         if gracefully && !live_restore {
             // The stream to the agent is closed before the first container is told.
@@ -233,13 +250,14 @@ impl World {
         }
     }
 
-    /// The journal's notes of starts and kills do not wait for the disk, as the agent writes them; an end
-    /// does, and takes what is before it along.
+    /// The journal's note of a start does not wait for the disk, as the agent writes it; a kill and an end
+    /// do, and take what is before them along.
     fn lose_unsynced(&mut self, at: usize) {
         let mut lost = 0;
         for journal in self.hosts[at].disk.values_mut() {
-            let unsynced =
-                journal.ended.is_none() && (journal.started || !journal.kills.is_empty());
+            let forgetful = self.bug == Some(Bug::KillUnsynced);
+            let synced = !forgetful && !journal.kills.is_empty();
+            let unsynced = journal.ended.is_none() && journal.started && !synced;
             if unsynced && self.rng.agent.chance(50) {
                 // A torn last line counts as not written, so there is nothing between the two.
                 let kept = self.rng.agent.index(journal.kills.len() + 1);

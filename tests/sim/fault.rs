@@ -31,6 +31,10 @@ pub(crate) enum Fault {
     EngineStop,
     /// The engine is killed; its containers are killed when it comes back, unless live-restore (E4, E7).
     EngineKill,
+    /// The agent stands still while that happens.
+    EngineGoneUnseen,
+    /// A task kills the engine that runs it, at each try.
+    Poison,
     /// A container ends while the engine is down (E5).
     EndUnseen,
     /// A host loses its power: exits are 255, dated when the engine starts (E8).
@@ -58,7 +62,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::StreamCut,
         Self::ReportLost,
         Self::ReportTwice,
@@ -73,6 +77,8 @@ impl Fault {
         Self::AgentPause,
         Self::EngineStop,
         Self::EngineKill,
+        Self::EngineGoneUnseen,
+        Self::Poison,
         Self::EndUnseen,
         Self::Reboot,
         Self::UnsyncedLost,
@@ -133,7 +139,7 @@ impl Coverage {
     }
 }
 
-/// The steps that tasks take in any 500 histories.
+/// The steps that tasks take in any 1,000 histories.
 const STEPS: [Step; 25] = [
     ("-", "assigned"),
     ("assigned", "canceled"),

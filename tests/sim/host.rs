@@ -13,6 +13,8 @@ use muster_core::time::Timestamp;
 use muster_tests::random::Rng;
 use muster_tests::sample;
 
+use crate::bug::Bug;
+
 pub(crate) struct Host {
     pub(crate) id: AgentId,
     pub(crate) places: u32,
@@ -25,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) mute: bool,
     /// The agent's process stands still.
     pub(crate) asleep_until: Option<Timestamp>,
+    /// When it last fell asleep.
+    pub(crate) asleep_since: Timestamp,
     pub(crate) boot: u64,
     pub(crate) engine: Engine,
     /// What the agent has on its disk.
@@ -142,14 +146,14 @@ pub(crate) struct Agent {
     pub(crate) lives: BTreeMap<AttemptId, Life>,
     outbox: BTreeMap<u64, (AttemptId, u64, News)>,
     last: u64,
-    /// When the engine's stream of events last broke.
-    pub(crate) last_break: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Life {
     pub(crate) following: bool,
     pub(crate) stop: Option<(KillReason, bool)>,
+    /// The last contact with the engine that ran it, if that is gone.
+    pub(crate) contact: Option<Timestamp>,
 }
 
 /// What an attempt's life does next.
@@ -205,6 +209,7 @@ impl Host {
             deaf: false,
             mute: false,
             asleep_until: None,
+            asleep_since: Timestamp(0),
             boot: 1,
             engine: Engine {
                 up: true,
@@ -232,6 +237,20 @@ impl Host {
             State::Created => Seen::Created,
             State::Running { .. } => Seen::Running,
             State::Exited => Seen::Exited,
+        }
+    }
+
+    /// The engine's stream breaks, which the agent notices when it is awake.
+    pub(crate) fn lose_engine(&mut self, now: Timestamp, bug: Option<Bug>) {
+        let asleep = self.asleep_until.filter(|until| *until > now);
+        let looked = asleep.map_or(now, |_| self.asleep_since);
+        let Some(agent) = &mut self.agent else { return };
+        for life in agent.lives.values_mut() {
+            if bug == Some(Bug::TrustNewestBreak) {
+                life.contact = Some(asleep.unwrap_or(now));
+            } else {
+                life.contact.get_or_insert(looked);
+            }
         }
     }
 

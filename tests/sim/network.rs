@@ -132,6 +132,7 @@ impl World {
             return;
         }
         host.asleep_until = Some(self.now + lasts);
+        host.asleep_since = self.now;
         self.coverage.hit(Fault::AgentPause);
         self.give_up_stream(at, lasts);
     }

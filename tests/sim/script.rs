@@ -68,6 +68,8 @@ pub(crate) enum Action {
         host: u64,
         gracefully: bool,
         down: Millis,
+        /// The agent stands still meanwhile.
+        unseen: bool,
     },
     Reboot {
         host: u64,
@@ -97,12 +99,24 @@ impl Script {
         let mut rng = Rng::new(seed, "script");
         let hosts = rng.between(1, 5);
         let count = rng.between(10, 60);
-        let mut actions: Vec<(Timestamp, Action)> = (0..count)
-            .map(|_| {
-                let at = BEGIN + Millis(rng.below(HEAL.0 - 60_000));
-                (at, draw(&mut rng))
-            })
-            .collect();
+        let mut actions = Vec::new();
+        for _ in 0..count {
+            let at = BEGIN + Millis(rng.below(HEAL.0 - 60_000));
+            let action = draw(&mut rng);
+            if matches!(action, Action::Reboot { .. }) && rng.chance(60) {
+                // Power that goes while tasks are being stopped.
+                for _ in 0..3 {
+                    let before = Millis(rng.between(1, 6_000));
+                    let cancel = Action::Cancel {
+                        draw: rng.draw(),
+                        some_tasks: false,
+                        now: false,
+                    };
+                    actions.push((Timestamp(at.0 - before.0).max(BEGIN), cancel));
+                }
+            }
+            actions.push((at, action));
+        }
         if hosts >= 3 && rng.chance(30) {
             let at = BEGIN + Millis(rng.below(HEAL.0 / 2));
             actions.push((at, Action::DestroyHost { host: rng.draw() }));
@@ -159,7 +173,7 @@ const WEIGHTS: [(u64, Kind); 19] = [
     (4, Kind::PauseAgent),
     (3, Kind::PauseCoordinator),
     (4, Kind::RestartEngine),
-    (3, Kind::Reboot),
+    (4, Kind::Reboot),
     (3, Kind::KillContainer),
 ];
 
@@ -212,6 +226,7 @@ fn draw(rng: &mut Rng) -> Action {
             host,
             gracefully: rng.chance(50),
             down: Millis(rng.between(1_000, 20_000)),
+            unseen: rng.chance(40),
         },
         Kind::Reboot => Action::Reboot {
             host,

@@ -291,6 +291,14 @@ impl Store {
                     format!("{id} {end}: in truth {truth:?}"),
                 )
             }
+            Outcome::InfraError | Outcome::Lost
+                if end.reason != EndReason::AgentLost && matches!(truth, Some((_, Who::Agent))) =>
+            {
+                violated(
+                    "the agent knows its own signals",
+                    format!("{id} {end}: in truth {truth:?}"),
+                )
+            }
             Outcome::Succeeded
             | Outcome::Failed
             | Outcome::Oom

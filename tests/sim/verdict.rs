@@ -3,7 +3,6 @@
 use muster_agent::outcome::{EngineHistory, Evidence, Exit, InitWord, KillReason, Restart};
 use muster_core::ids::AttemptId;
 use muster_core::outcome::{End, EndReason, Outcome};
-use muster_core::time::Timestamp;
 
 use crate::host::Host;
 
@@ -25,10 +24,11 @@ pub(crate) fn evidence(host: &Host, attempt: AttemptId) -> Evidence<'_> {
         .intent
         .map_or_else(EngineHistory::default, |intent| {
             let restarted = intent.engine_started != host.engine.started;
-            let heard = host
+            let life = host
                 .agent
                 .as_ref()
-                .map_or(Timestamp(0), |agent| agent.last_break);
+                .and_then(|agent| agent.lives.get(&attempt));
+            let heard = life.and_then(|life| life.contact).unwrap_or_default();
             EngineHistory {
                 live_restore: host.engine.live_restore,
                 rebooted: intent.boot != host.boot,

@@ -378,7 +378,7 @@ impl<R: Runtime> Life<R> {
     pub(super) fn report_started(&mut self) {
         let at = *self.started.get_or_insert_with(host::now);
         let _ = self.control.started.set(at); // again after a restart of the agent
-        if let Err(error) = self.journal.append(&Entry::Started { at: at.0 }) {
+        if let Err(error) = self.journal.note_started(at) {
             tracing::warn!(%error, "start not journaled");
         }
         failpoint::hit(Point::AgentAfterStarted);

@@ -13,7 +13,7 @@ use super::wedge::Wedge;
 use super::{Ending, Life, RETRY, RETRY_MAX, StopOrder};
 use crate::host;
 use crate::init;
-use crate::journal::Entry;
+use crate::journal::{Entry, Intent};
 use crate::outcome::{
     EngineHistory, Evidence, Exit, InitWord, Kill, KillReason, Restart, Run, classify,
 };
@@ -29,6 +29,8 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 /// How the init process that Docker puts into containers begins its last words, and ours.
 const INIT_PREFIXES: [&str; 2] = ["[FATAL tini (", "[FATAL muster-init"];
 const INIT_WORDS: Duration = Duration::from_secs(2);
+/// A signal waits no longer for the disk.
+const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How far stopping it has come.
@@ -213,15 +215,19 @@ impl<R: Runtime> Life<R> {
         }
     }
 
-    /// Writes the signal down, then sends it.
+    /// Writes the signal down, then sends it: after a loss of power nothing else says that a task which
+    /// ends with 0 did not do so by itself. A disk that does not take it leaves no task running.
     async fn signal(&mut self, signal: Signal, reason: KillReason) {
         let kill = Kill {
             at: host::now().0,
             signal: signal.number(),
             reason,
         };
-        if let Err(error) = self.journal.append(&Entry::Kill(kill)) {
-            tracing::warn!(%error, "signal not journaled");
+        let written = self.journal.append_durably(Entry::Kill(kill));
+        match tokio::time::timeout(JOURNAL_WAIT, written).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "signal not journaled"),
+            Err(_) => tracing::warn!("the disk is slow to journal a signal"),
         }
         self.kills.push(kill);
         match self.shared.runtime.kill(&self.name, signal).await {
@@ -353,6 +359,14 @@ impl<R: Runtime> Life<R> {
         Some(said.trim_end().to_owned())
     }
 
+    /// An earlier life's container may be another engine's, which the watch never heard.
+    pub(super) async fn note_missed_restart(&mut self) {
+        if let Some(intent) = &self.intent {
+            let now = self.shared.runtime.daemon_started().await;
+            self.restart_missed = is_other_engine(intent, now);
+        }
+    }
+
     async fn engine_history(&self) -> EngineHistory {
         let live_restore = self.shared.engine.live_restore;
         let Some(intent) = &self.intent else {
@@ -362,13 +376,11 @@ impl<R: Runtime> Life<R> {
             };
         };
         let now = self.shared.runtime.daemon_started().await;
-        let restarted = match (intent.engine_started, now) {
-            (Some(before), Some(now)) => before != now.0,
-            // It can't be told: the watch would have noticed.
-            (None, _) | (_, None) => false,
-        };
+        let restarted = is_other_engine(intent, now);
         // An agent that was away too knows of no contact after its intent.
-        let last_contact = self.shared.watch.last_break().max(Timestamp(intent.at));
+        let heard = self.shared.watch.last_contact(&self.name);
+        let heard = heard.filter(|_| !self.restart_missed).unwrap_or_default();
+        let last_contact = heard.max(Timestamp(intent.at));
         EngineHistory {
             live_restore,
             rebooted: intent.boot_id != self.shared.boot_id,
@@ -377,6 +389,15 @@ impl<R: Runtime> Life<R> {
                 started: now,
             }),
         }
+    }
+}
+
+/// Whether the engine that started at `now` is not the one that was asked to run the container. If that
+/// can't be told, the watch would have noticed.
+fn is_other_engine(intent: &Intent, now: Option<Timestamp>) -> bool {
+    match (intent.engine_started, now) {
+        (Some(before), Some(now)) => before != now.0,
+        (None, _) | (_, None) => false,
     }
 }
 

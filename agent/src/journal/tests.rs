@@ -35,14 +35,14 @@ async fn what_was_written_is_read_back() {
     journal.append_durably(intent()).await.unwrap();
     assert_eq!(read(&dir).unwrap().reached(), Journaled::StartIntent);
 
-    journal.append(&Entry::Started { at: 3 }).unwrap();
+    journal.note_started(Timestamp(3)).unwrap();
     let kill = Kill {
         at: 4,
         signal: 15,
         reason: KillReason::Canceled,
     };
     let again = Journal::reopen(&dir).unwrap();
-    again.append(&Entry::Kill(kill)).unwrap();
+    again.append_durably(Entry::Kill(kill)).await.unwrap();
     let history = read(&dir).unwrap();
     assert_eq!(history.reached(), Journaled::Started);
     assert_eq!((history.kills.as_slice(), history.term), (&[kill][..], 7));
@@ -66,7 +66,7 @@ async fn a_cut_last_line_was_never_written() {
         .await
         .unwrap();
     let first = fs::read(dir.path().join(FILE)).unwrap().len();
-    journal.append(&intent()).unwrap();
+    journal.append_durably(intent()).await.unwrap();
     let whole = fs::read(dir.path().join(FILE)).unwrap();
     for cut in 0..whole.len() {
         fs::write(dir.path().join(FILE), &whole[..cut]).unwrap();
