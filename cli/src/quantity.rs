@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use muster_core::time::Millis;
+use muster_proto::v1;
 
 /// Why a text is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +20,11 @@ pub(crate) enum BadQuantity {
     Concurrency,
     #[error("is not a number of retries such as 3 or user=3,infra=5")]
     Retries,
+    #[error(
+        "is not a rule such as 2,64-78:fail or oom,timeout:fail or image_error:retry; the ends are exit codes or \
+         some of failed, oom, timeout, lost, preempted, image_error, infra_error"
+    )]
+    RetryRule,
     #[error("is not a time such as 10m, 2h ago or 2026-08-21T14:02:00Z")]
     Moment,
 }
@@ -182,6 +188,65 @@ impl FromStr for Retries {
             }
         }
         Ok(retries)
+    }
+}
+
+/// `ENDS:ACTION`: outcomes, and exit codes and ranges of them, with commas between; then `fail` or `retry`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct RetryRule {
+    pub(crate) outcomes: Vec<i32>,
+    pub(crate) exit_codes: Vec<v1::ExitCodes>,
+    pub(crate) action: v1::retry_rule::Action,
+}
+
+impl RetryRule {
+    /// The wire's rule is for ends that have an outcome and an exit code of its lists; this one is for any of both.
+    pub(crate) fn to_wire(&self) -> impl Iterator<Item = v1::RetryRule> {
+        let Self {
+            outcomes,
+            exit_codes,
+            action,
+        } = self.clone();
+        let of = |outcomes, exit_codes| v1::RetryRule {
+            outcomes,
+            exit_codes,
+            action: action.into(),
+        };
+        let by_outcome = (!outcomes.is_empty()).then(|| of(outcomes, Vec::new()));
+        let by_code = (!exit_codes.is_empty()).then(|| of(Vec::new(), exit_codes));
+        by_outcome.into_iter().chain(by_code)
+    }
+}
+
+impl FromStr for RetryRule {
+    type Err = BadQuantity;
+
+    fn from_str(text: &str) -> Result<Self, BadQuantity> {
+        let bad = || BadQuantity::RetryRule;
+        let (ends, action) = text.split_once(':').ok_or_else(bad)?;
+        let mut rule = Self {
+            action: match action {
+                "fail" => v1::retry_rule::Action::Fail,
+                "retry" => v1::retry_rule::Action::Retry,
+                _ => return Err(bad()),
+            },
+            ..Self::default()
+        };
+        for end in ends.split(',') {
+            if end.starts_with(|first: char| first.is_ascii_digit()) {
+                let (first, last) = end.split_once('-').unwrap_or((end, end));
+                rule.exit_codes.push(v1::ExitCodes {
+                    first: first.parse().map_err(|_| bad())?,
+                    last: Some(last.parse().map_err(|_| bad())?),
+                });
+            } else {
+                let name = format!("OUTCOME_{}", end.to_uppercase());
+                let outcome = v1::Outcome::from_str_name(&name);
+                let known = outcome.filter(|outcome| *outcome != v1::Outcome::Unspecified);
+                rule.outcomes.push(known.ok_or_else(bad)?.into());
+            }
+        }
+        Ok(rule)
     }
 }
 

@@ -10,7 +10,7 @@ use muster_proto::v1;
 use crate::args::run::{
     BackoffKind, ContainerFlags, Delivery, JobFlags, Pin, Pull, RefusedFlags, RunArgs,
 };
-use crate::quantity::KeyValue;
+use crate::quantity::{KeyValue, RetryRule};
 
 /// Why flags are no job. Names and numbers are the coordinator's to check: it names the field.
 #[derive(Debug, thiserror::Error)]
@@ -318,6 +318,11 @@ fn retry(flags: &JobFlags) -> v1::RetryPolicy {
         user: flags.retries.user,
         infra: flags.retries.infra,
         backoff: (backoff != v1::Backoff::default()).then_some(backoff),
+        rules: flags
+            .retry_rule
+            .iter()
+            .flat_map(RetryRule::to_wire)
+            .collect(),
     }
 }
 

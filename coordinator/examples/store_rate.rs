@@ -221,6 +221,7 @@ fn job() -> Job {
             user: 0,
             infra: 3,
             backoff: Backoff::default(),
+            rules: Vec::new(),
         },
         success_codes: Vec::new(),
         delivery: Delivery::AtLeastOnce,

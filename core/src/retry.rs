@@ -2,7 +2,7 @@
 
 use crate::ids::TaskId;
 use crate::outcome::{End, EndReason, Outcome};
-use crate::spec::{Backoff, BackoffKind, Delivery, RetryPolicy};
+use crate::spec::{Backoff, BackoffKind, Delivery, RetryAction, RetryPolicy, RetryRule};
 use crate::time::Millis;
 
 /// Retries a task has used up. Preemptions and refusals cost nothing but are counted for the delay.
@@ -85,7 +85,13 @@ pub fn decide(
     delivery: Delivery,
     spent: Spent,
 ) -> Decision {
-    let Some(budget) = budget_of(end) else {
+    let rule = policy.rules.iter().find(|rule| matches(rule, end));
+    let budget = match rule.map(|rule| rule.action) {
+        Some(RetryAction::Fail) => return Decision::Final,
+        Some(RetryAction::Retry) => budget_of(end).or(Some(Budget::Infra)),
+        None => budget_of(end),
+    };
+    let Some(budget) = budget else {
         return Decision::Final;
     };
     let unknown = match end.outcome {
@@ -124,6 +130,23 @@ pub fn decide(
         | Outcome::InfraError => delay(&policy.backoff, used, chance(task, spent)),
     };
     Decision::Retry { budget, delay }
+}
+
+/// Whether the rule is for such an end. No rule is for a task that was done, canceled, refused by an agent, or
+/// waited for too long.
+fn matches(rule: &RetryRule, end: &End) -> bool {
+    let RetryRule {
+        outcomes,
+        exit_codes,
+        action: _,
+    } = rule;
+    let code = end.exit_code.and_then(|code| u8::try_from(code).ok());
+    let has_code = || code.is_some_and(|code| exit_codes.iter().any(|range| range.contains(&code)));
+    let is_over = matches!(end.outcome, Outcome::Succeeded | Outcome::Canceled)
+        || matches!(end.reason, EndReason::QueueTimeout | EndReason::Refused);
+    !is_over
+        && (outcomes.is_empty() || outcomes.contains(&end.outcome))
+        && (exit_codes.is_empty() || has_code())
 }
 
 /// Which budget another attempt after this end is paid from; `None`: there is no other attempt.

@@ -1,11 +1,13 @@
 //! What a job asks for. A `Spec` can only be valid: the shell builds it from the wire and is told,
 //! field by field, what it can't take.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::ids::{AgentId, ChannelName, JobName, PoolName};
 use crate::image::Image;
+use crate::outcome::Outcome;
 use crate::time::Millis;
 
 /// Bounds of what a spec may hold. Each is checked where the wire is read.
@@ -28,6 +30,8 @@ pub mod limits {
     pub const LABEL_VALUE: usize = 256;
     pub const PRIORITY: i32 = 1_000;
     pub const RETRIES: u32 = 100;
+    /// Of one job, and of ranges of exit codes in one.
+    pub const RETRY_RULES: usize = 32;
     pub const CPU_MILLIS: u32 = 1_024_000;
     /// What the engine takes at least.
     pub const MEMORY_MIN: u64 = 6 << 20;
@@ -134,13 +138,33 @@ pub struct Resources {
     pub custom: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// After `failed`, `oom` and `timeout`.
     pub user: u32,
     /// After `lost`, `infra_error` and failed pulls.
     pub infra: u32,
     pub backoff: Backoff,
+    /// The first that matches an end decides about it.
+    pub rules: Vec<RetryRule>,
+}
+
+/// What to do after some ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryRule {
+    /// Empty: any.
+    pub outcomes: BTreeSet<Outcome>,
+    /// Empty: any, or none.
+    pub exit_codes: Vec<RangeInclusive<u8>>,
+    pub action: RetryAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryAction {
+    /// The task takes the end.
+    Fail,
+    /// Another attempt, as far as the budget goes.
+    Retry,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

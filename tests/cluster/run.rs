@@ -66,6 +66,38 @@ async fn a_failed_task_is_tried_again_as_often_as_its_policy_says() {
 }
 
 #[tokio::test]
+async fn a_retry_rule_ends_what_would_fail_again() {
+    let cluster = Cluster::start().await;
+    let mut host = Host::new("etl-1", 1);
+    for (word, exit_code) in [("usage", 64), ("busy", 75)] {
+        let fails = Behaviour {
+            exit_code,
+            ..Behaviour::default()
+        };
+        host.engine.script(word, fails);
+    }
+    host.start(&cluster).await;
+    for (word, retries) in [("usage", 0), ("busy", 2)] {
+        let mut spec = spec(&reference(), word);
+        let policy = spec.retry.as_mut().unwrap();
+        policy.user = Some(2);
+        policy.rules = vec![pb::RetryRule {
+            outcomes: vec![pb::Outcome::Failed.into()],
+            exit_codes: vec![pb::ExitCodes {
+                first: 64,
+                last: Some(74),
+            }],
+            action: pb::retry_rule::Action::Fail.into(),
+        }];
+        let job = cluster.submit(spec, 1).await;
+        let ended = cluster.ended(&job.id).await;
+        assert_eq!(ended.outcome(), pb::Outcome::Failed);
+        assert_eq!(ended.counts.unwrap().retries, retries, "{word}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn logs_are_complete_to_the_last_unterminated_line() {
     let cluster = Cluster::start().await;
     let mut host = Host::new("etl-1", 1);

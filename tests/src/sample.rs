@@ -94,6 +94,7 @@ pub fn spec(name: &str) -> Spec {
                 jitter: false,
                 ..Backoff::default()
             },
+            rules: Vec::new(),
         },
         success_codes: vec![],
         delivery: Delivery::AtLeastOnce,

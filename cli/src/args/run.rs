@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use muster_core::time::Millis;
 
-use crate::quantity::{Concurrency, KeyValue, Retries, parse_cpus, parse_duration, parse_size};
+use crate::quantity::{
+    Concurrency, KeyValue, Retries, RetryRule, parse_cpus, parse_duration, parse_size,
+};
 
 /// Submit a job and follow it to its end.
 ///
@@ -130,6 +132,10 @@ pub(crate) struct JobFlags {
     /// Wait the whole delay, not a random part of it
     #[arg(long)]
     pub(crate) no_jitter: bool,
+    /// What to do after some ends, such as 2,64-78:fail or oom:fail or image_error:retry; the first that matches
+    /// decides
+    #[arg(long, value_name = "ENDS:fail|retry")]
+    pub(crate) retry_rule: Vec<RetryRule>,
     /// `at_most_once` never starts a task again whose end is not known
     #[arg(long, value_enum)]
     pub(crate) delivery: Option<Delivery>,

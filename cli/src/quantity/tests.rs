@@ -92,6 +92,22 @@ fn pairs_and_budgets() {
     assert_eq!(retries("user=3,infra=5"), Ok((Some(3), Some(5))));
     assert_eq!(retries("user=3,user=5"), Err(BadQuantity::Retries));
     assert_eq!(retries("all=3"), Err(BadQuantity::Retries));
+    for bad in [
+        "",
+        "2",
+        "2:",
+        ":fail",
+        "2:stop",
+        "x:fail",
+        "2-:fail",
+        "unspecified:fail",
+    ] {
+        assert_eq!(
+            bad.parse::<RetryRule>(),
+            Err(BadQuantity::RetryRule),
+            "{bad}"
+        );
+    }
 }
 
 #[test]

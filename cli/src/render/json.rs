@@ -8,6 +8,7 @@ mod adoption;
 mod explain;
 mod fleet;
 mod job;
+mod retry;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};

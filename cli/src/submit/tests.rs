@@ -54,12 +54,24 @@ fn without_flags_only_the_image_and_the_command_are_said() {
     );
 }
 
+fn fail_after(outcomes: &[v1::Outcome], exit_codes: &[(u32, u32)]) -> v1::RetryRule {
+    let codes = |&(first, last): &(u32, u32)| v1::ExitCodes {
+        first,
+        last: Some(last),
+    };
+    v1::RetryRule {
+        outcomes: outcomes.iter().map(|outcome| (*outcome).into()).collect(),
+        exit_codes: exit_codes.iter().map(codes).collect(),
+        action: v1::retry_rule::Action::Fail.into(),
+    }
+}
+
 #[test]
 fn every_flag_has_its_field() {
     let line = "-e A=1 -e HOME -e NOT_SET_HERE -w /work -u 1000:1000 --entrypoint /bin/sh -m 1g --cpus 0.5 --gpus 1 \
                 --pids-limit 64 -l team=etl --name load --pull never --network none \
                 --array 17 --key k1 --pool etl --require zone=a --on etl-1 --priority -5 \
-                --retries user=3,infra=5 --retry-delay 7s --retry-delay-max 1m --backoff fixed --no-jitter \
+                --retries user=3,infra=5 --retry-delay 7s --retry-delay-max 1m --backoff fixed --no-jitter --retry-rule oom,2,64-78:fail \
                 --delivery at_most_once --timeout 2h --queue-timeout 1d --kill-grace 30s --pin run \
                 --concurrency db=4 --success-code 3 --writable-root img:1 -c true";
     let args: Vec<&str> = line.split_whitespace().collect();
@@ -100,6 +112,10 @@ fn every_flag_has_its_field() {
                 cap: seconds(60),
                 no_jitter: true,
             }),
+            rules: vec![
+                fail_after(&[v1::Outcome::Oom], &[]),
+                fail_after(&[], &[(2, 2), (64, 78)]),
+            ],
         }),
         success_codes: vec![3],
         delivery: v1::Delivery::AtMostOnce.into(),

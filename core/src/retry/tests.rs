@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -23,8 +25,68 @@ fn decided(end: &End, delivery: Delivery, spent: Spent) -> Decision {
         user: 2,
         infra: 1,
         backoff: NO_JITTER,
+        rules: Vec::new(),
     };
     decide(task(), end, &policy, delivery, spent)
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    use Outcome::{Canceled, Failed, ImageError, InfraError, Lost, Oom, Succeeded};
+    let rule = |outcomes: &[Outcome], exit_codes: &[RangeInclusive<u8>], action| RetryRule {
+        outcomes: outcomes.iter().copied().collect(),
+        exit_codes: exit_codes.to_vec(),
+        action,
+    };
+    let policy = RetryPolicy {
+        user: 2,
+        infra: 2,
+        backoff: NO_JITTER,
+        rules: vec![
+            rule(&[], &[70..=70], RetryAction::Retry),
+            rule(&[Failed], &[2..=2, 64..=78], RetryAction::Fail),
+            rule(&[Oom, InfraError], &[], RetryAction::Fail),
+            rule(&[ImageError, Lost], &[], RetryAction::Retry),
+        ],
+    };
+    let failed = |code| End {
+        exit_code: Some(code),
+        ..End::of(Failed, EndReason::Exited)
+    };
+    for (end, budget) in [
+        (failed(1), Some(Budget::User)),
+        (failed(2), None),
+        (failed(64), None),
+        (failed(70), Some(Budget::User)),
+        (failed(78), None),
+        (failed(79), Some(Budget::User)),
+        (End::of(Oom, EndReason::MemoryLimit), None),
+        (End::of(InfraError, EndReason::Interrupted), None),
+        (End::of(InfraError, EndReason::Refused), Some(Budget::Free)),
+        (
+            End::of(ImageError, EndReason::NoSuchImage),
+            Some(Budget::Infra),
+        ),
+        (End::of(Lost, EndReason::AgentLost), Some(Budget::Infra)),
+        (End::of(Succeeded, EndReason::Exited), None),
+        (End::of(Canceled, EndReason::CanceledByUser), None),
+    ] {
+        let spent = Spent::default();
+        let paid = match decide(task(), &end, &policy, Delivery::AtLeastOnce, spent) {
+            Decision::Retry { budget, .. } => Some(budget),
+            Decision::Final | Decision::Quarantine => None,
+        };
+        assert_eq!(paid, budget, "{end}");
+    }
+    let lost = End::of(Lost, EndReason::AgentLost);
+    let once = decide(
+        task(),
+        &lost,
+        &policy,
+        Delivery::AtMostOnce,
+        Spent::default(),
+    );
+    assert_eq!(once, Decision::Final, "no rule makes an unknown end safe");
 }
 
 #[test]

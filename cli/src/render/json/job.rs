@@ -6,6 +6,7 @@ use muster_core::outcome::Outcome;
 use muster_proto::v1;
 use serde::Serialize;
 
+use super::retry::RetryJson;
 use super::set;
 use crate::render::{span, words};
 
@@ -235,49 +236,6 @@ impl From<v1::Resources> for ResourcesJson {
             pids,
             gpus,
             custom,
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct RetryJson {
-    user: Option<u32>,
-    infra: Option<u32>,
-    backoff: BackoffJson,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct BackoffJson {
-    kind: Option<&'static str>,
-    initial_seconds: Option<f64>,
-    cap_seconds: Option<f64>,
-    no_jitter: bool,
-}
-
-impl From<v1::RetryPolicy> for RetryJson {
-    fn from(policy: v1::RetryPolicy) -> Self {
-        let v1::RetryPolicy {
-            user,
-            infra,
-            backoff,
-        } = policy;
-        let backoff = backoff.unwrap_or_default();
-        let kind = words::backoff(backoff.kind());
-        let v1::Backoff {
-            kind: _,
-            initial,
-            cap,
-            no_jitter,
-        } = backoff;
-        Self {
-            user,
-            infra,
-            backoff: BackoffJson {
-                kind,
-                initial_seconds: span::seconds(initial),
-                cap_seconds: span::seconds(cap),
-                no_jitter,
-            },
         }
     }
 }

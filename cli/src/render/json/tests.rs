@@ -20,7 +20,7 @@ fn a_job_has_every_field_always() {
             r#""resources":{"cpu_millis":0,"memory_bytes":0,"pids":0,"gpus":0,"custom":{}},"#,
             r#""pool":null,"require":{},"agent":null,"priority":0,"queue_timeout_seconds":null,"run_timeout_seconds":null,"#,
             r#""kill_grace_seconds":null,"retry":{"user":null,"infra":null,"backoff":{"kind":null,"initial_seconds":null,"#,
-            r#""cap_seconds":null,"no_jitter":false}},"success_codes":[],"delivery":null,"concurrency":[],"network":null,"#,
+            r#""cap_seconds":null,"no_jitter":false},"rules":[]},"success_codes":[],"delivery":null,"concurrency":[],"network":null,"#,
             r#""writable_root":false}}"#
         )
     );
@@ -45,6 +45,14 @@ fn spans_are_seconds() {
         }),
         retry: Some(v1::RetryPolicy {
             user: Some(3),
+            rules: vec![v1::RetryRule {
+                outcomes: vec![v1::Outcome::ImageError.into()],
+                exit_codes: vec![v1::ExitCodes {
+                    first: 64,
+                    last: Some(78),
+                }],
+                action: v1::retry_rule::Action::Retry.into(),
+            }],
             ..v1::RetryPolicy::default()
         }),
         ..v1::JobSpec::default()
@@ -52,6 +60,10 @@ fn spans_are_seconds() {
     let json = serde_json::to_value(SpecJson::from(spec)).unwrap();
     assert_eq!(json["run_timeout_seconds"], 90.5);
     assert_eq!(json["retry"]["user"], 3);
+    assert_eq!(
+        json["retry"]["rules"][0],
+        serde_json::json!({"outcomes": ["image_error"], "exit_codes": ["64-78"], "action": "retry"})
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use muster_core::outcome::{End, EndReason, Outcome, Usage};
 use muster_core::retry::Spent;
 use muster_core::spec::{
     Backoff, BackoffKind, Delivery, ImageSource, Network, Pin, Pull, Requirements, Resources,
-    RetryPolicy, Spec,
+    RetryAction, RetryPolicy, RetryRule, Spec,
 };
 use muster_core::task::{RowState, TaskRow};
 use muster_core::time::{Millis, Timestamp};
@@ -89,6 +89,11 @@ fn spec() -> Spec {
                 cap: Millis(60_000),
                 jitter: false,
             },
+            rules: vec![RetryRule {
+                outcomes: BTreeSet::from([Outcome::Failed, Outcome::ImageError]),
+                exit_codes: vec![2..=2, 64..=78],
+                action: RetryAction::Fail,
+            }],
         },
         success_codes: vec![3, 99],
         delivery: Delivery::AtMostOnce,

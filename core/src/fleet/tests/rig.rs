@@ -92,6 +92,7 @@ pub(in crate::fleet) fn spec() -> Spec {
             user: 1,
             infra: 1,
             backoff,
+            rules: Vec::new(),
         },
         success_codes: vec![],
         delivery: Delivery::AtLeastOnce,

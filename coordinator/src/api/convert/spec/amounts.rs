@@ -1,12 +1,18 @@
 //! Amounts and spans: resources, retries, time.
 
+use std::collections::BTreeSet;
+
 use muster_core::ids::JobName;
-use muster_core::spec::{Backoff, BackoffKind, Resources, RetryPolicy, limits};
+use muster_core::outcome::Outcome;
+use muster_core::spec::{
+    Backoff, BackoffKind, Resources, RetryAction, RetryPolicy, RetryRule, limits,
+};
 use muster_core::time::Millis;
 use muster_proto::v1 as pb;
 
 use super::Violations;
 use crate::api::convert::duration::millis_from_wire;
+use crate::api::convert::jobs::outcome_from_wire;
 
 const DEFAULT_MEMORY: u64 = 512 << 20;
 const DEFAULT_CPU_MILLIS: u32 = 1_000;
@@ -69,11 +75,13 @@ pub(super) fn read_retry(wire: Option<&pb::RetryPolicy>, bad: &mut Violations) -
         user,
         infra,
         backoff,
+        rules,
     } = wire.cloned().unwrap_or_default();
     let policy = RetryPolicy {
         user: user.unwrap_or(0),
         infra: infra.unwrap_or(DEFAULT_INFRA_RETRIES),
         backoff: read_backoff(backoff.as_ref(), bad),
+        rules: read_rules(&rules, bad),
     };
     for (field, value) in [("retry.user", policy.user), ("retry.infra", policy.infra)] {
         if value > limits::RETRIES {
@@ -81,6 +89,73 @@ pub(super) fn read_retry(wire: Option<&pb::RetryPolicy>, bad: &mut Violations) -
         }
     }
     policy
+}
+
+fn read_rules(wire: &[pb::RetryRule], bad: &mut Violations) -> Vec<RetryRule> {
+    if wire.len() > limits::RETRY_RULES {
+        let (count, most) = (wire.len(), limits::RETRY_RULES);
+        bad.add("retry.rules", format!("{count} are more than {most}"));
+        return Vec::new();
+    }
+    let rules = wire.iter().enumerate();
+    rules
+        .filter_map(|(place, rule)| read_rule(&format!("retry.rules[{place}]"), rule, bad))
+        .collect()
+}
+
+fn read_rule(field: &str, wire: &pb::RetryRule, bad: &mut Violations) -> Option<RetryRule> {
+    let pb::RetryRule {
+        outcomes,
+        exit_codes,
+        action,
+    } = wire;
+    if outcomes.is_empty() && exit_codes.is_empty() {
+        bad.add(field, "it names neither outcomes nor exit codes".to_owned());
+    }
+    let mut known = BTreeSet::new();
+    for outcome in outcomes {
+        match outcome_from_wire(*outcome) {
+            Some(Outcome::Succeeded | Outcome::Canceled) | None => bad.add(
+                &format!("{field}.outcomes"),
+                format!("{outcome} is no outcome after which there could be another attempt"),
+            ),
+            Some(outcome) => {
+                known.insert(outcome);
+            }
+        }
+    }
+    if exit_codes.len() > limits::RETRY_RULES {
+        let (count, most) = (exit_codes.len(), limits::RETRY_RULES);
+        let what = format!("{count} ranges are more than {most}");
+        bad.add(&format!("{field}.exit_codes"), what);
+        return None;
+    }
+    let codes = exit_codes.iter().filter_map(|codes| {
+        let pb::ExitCodes { first, last } = *codes;
+        let last = last.unwrap_or(first);
+        let range = u8::try_from(first).ok().zip(u8::try_from(last).ok());
+        let range = range.filter(|(first, last)| (1..=*last).contains(first));
+        if range.is_none() {
+            let what = format!("{first}-{last} is no range within 1-255");
+            bad.add(&format!("{field}.exit_codes"), what);
+        }
+        range.map(|(first, last)| first..=last)
+    });
+    let exit_codes = codes.collect();
+    let action = match pb::retry_rule::Action::try_from(*action) {
+        Ok(pb::retry_rule::Action::Fail) => RetryAction::Fail,
+        Ok(pb::retry_rule::Action::Retry) => RetryAction::Retry,
+        Ok(pb::retry_rule::Action::Unspecified) | Err(_) => {
+            let what = format!("{action} is neither fail nor retry");
+            bad.add(&format!("{field}.action"), what);
+            return None;
+        }
+    };
+    Some(RetryRule {
+        outcomes: known,
+        exit_codes,
+        action,
+    })
 }
 
 pub(super) fn read_backoff(wire: Option<&pb::Backoff>, bad: &mut Violations) -> Backoff {

@@ -136,6 +136,47 @@ fn an_unknown_enum_value_is_refused_and_not_taken_for_the_default() {
 }
 
 #[test]
+fn a_retry_rule_that_can_t_be_used_is_named() {
+    let fail = pb::retry_rule::Action::Fail.into();
+    let rule = |outcomes: &[pb::Outcome], codes: &[(u32, Option<u32>)], action| pb::RetryRule {
+        outcomes: outcomes.iter().map(|outcome| (*outcome).into()).collect(),
+        exit_codes: codes
+            .iter()
+            .map(|&(first, last)| pb::ExitCodes { first, last })
+            .collect(),
+        action,
+    };
+    let wire = pb::JobSpec {
+        retry: Some(pb::RetryPolicy {
+            rules: vec![
+                rule(&[pb::Outcome::Oom], &[], fail),
+                rule(
+                    &[],
+                    &[(7, None), (9, Some(8)), (0, None), (1, Some(256))],
+                    fail,
+                ),
+                rule(&[pb::Outcome::Canceled], &[], fail),
+                rule(&[], &[], fail),
+                rule(&[pb::Outcome::Lost], &[], 0),
+            ],
+            ..Default::default()
+        }),
+        ..minimal()
+    };
+    assert_eq!(
+        problems(&wire),
+        [
+            "retry.rules[1].exit_codes: 9-8 is no range within 1-255",
+            "retry.rules[1].exit_codes: 0-0 is no range within 1-255",
+            "retry.rules[1].exit_codes: 1-256 is no range within 1-255",
+            "retry.rules[2].outcomes: 5 is no outcome after which there could be another attempt",
+            "retry.rules[3]: it names neither outcomes nor exit codes",
+            "retry.rules[4].action: 0 is neither fail nor retry",
+        ]
+    );
+}
+
+#[test]
 fn bounds_of_time_are_kept() {
     let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     for wire in [

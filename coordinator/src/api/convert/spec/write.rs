@@ -1,12 +1,15 @@
 //! Writing a spec with every value that is used.
 
+use std::ops::RangeInclusive;
+
 use muster_core::spec::{
     Backoff, BackoffKind, Delivery, ImageSource, Network, Pin, Pull, Requirements, Resources,
-    RetryPolicy, Spec,
+    RetryAction, RetryPolicy, RetryRule, Spec,
 };
 use muster_proto::v1 as pb;
 
 use crate::api::convert::duration::millis_to_wire;
+use crate::api::convert::jobs::outcome_to_wire;
 
 /// Writes a spec with every value that is used, also those the client left out.
 #[must_use]
@@ -131,19 +134,45 @@ fn retry_to_wire(retry: &RetryPolicy) -> pb::RetryPolicy {
                 cap,
                 jitter,
             },
-    } = *retry;
+        rules,
+    } = retry;
     let kind = match kind {
         BackoffKind::Fixed => pb::backoff::Kind::Fixed,
         BackoffKind::Exponential => pb::backoff::Kind::Exponential,
     };
     pb::RetryPolicy {
-        user: Some(user),
-        infra: Some(infra),
+        user: Some(*user),
+        infra: Some(*infra),
         backoff: Some(pb::Backoff {
             kind: kind.into(),
-            initial: Some(millis_to_wire(initial)),
-            cap: Some(millis_to_wire(cap)),
+            initial: Some(millis_to_wire(*initial)),
+            cap: Some(millis_to_wire(*cap)),
             no_jitter: !jitter,
         }),
+        rules: rules.iter().map(rule_to_wire).collect(),
+    }
+}
+
+fn rule_to_wire(rule: &RetryRule) -> pb::RetryRule {
+    let RetryRule {
+        outcomes,
+        exit_codes,
+        action,
+    } = rule;
+    let action = match action {
+        RetryAction::Fail => pb::retry_rule::Action::Fail,
+        RetryAction::Retry => pb::retry_rule::Action::Retry,
+    };
+    let codes = |range: &RangeInclusive<u8>| pb::ExitCodes {
+        first: (*range.start()).into(),
+        last: Some((*range.end()).into()),
+    };
+    pb::RetryRule {
+        outcomes: outcomes
+            .iter()
+            .map(|outcome| outcome_to_wire(*outcome).into())
+            .collect(),
+        exit_codes: exit_codes.iter().map(codes).collect(),
+        action: action.into(),
     }
 }
