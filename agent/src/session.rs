@@ -329,6 +329,7 @@ impl<R: Runtime> Session<R> {
             }),
             images: images.map(|images| pb::HeldImages { images }),
             samples: metrics.samples(),
+            at: Some(wire::timestamp(host::now())),
         }
     }
 }

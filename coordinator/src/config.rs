@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_core::fleet::Limits;
+use muster_core::redact::redact;
 use muster_core::time::Millis;
 
 use crate::listen::{BadListen, Listen};
@@ -140,6 +141,49 @@ impl Config {
             heartbeat: vars.duration(HEARTBEAT, Duration::from_secs(10))?,
         };
         Ok(config)
+    }
+
+    /// Every setting by its variable, for people; without secrets.
+    pub(crate) fn shown(&self) -> BTreeMap<String, String> {
+        let Self {
+            data_dir,
+            listen,
+            http_listen,
+            insecure_dev_network,
+            pushgateway,
+            poll,
+            registry,
+            webhook_secrets,
+            lost_after,
+            heartbeat,
+        } = self;
+        let (url, idle) = match pushgateway {
+            None => ("none".to_owned(), "none".to_owned()),
+            Some(pushgateway::Config { url, idle }) => (redact(url), format!("{idle:?}")),
+        };
+        let poll::Config {
+            interval,
+            retries: _,
+        } = poll;
+        let registry::Config {
+            insecure_registries,
+            docker_config: _,
+        } = registry;
+        let rows = [
+            (DATA_DIR, data_dir.display().to_string()),
+            (LISTEN, listen.to_string()),
+            (HTTP_LISTEN, http_listen.to_string()),
+            (INSECURE_DEV_NETWORK, insecure_dev_network.to_string()),
+            (PUSHGATEWAY_URL, url),
+            (PUSHGATEWAY_IDLE, idle),
+            (REGISTRY_POLL, format!("{interval:?}")),
+            (INSECURE_REGISTRIES, insecure_registries.join(",")),
+            (WEBHOOK_SECRETS_FILE, webhook_secrets.summary()),
+            (LOST_AFTER, format!("{lost_after:?}")),
+            (HEARTBEAT, format!("{heartbeat:?}")),
+        ];
+        let owned = rows.map(|(name, value)| (name.to_owned(), value));
+        owned.into_iter().collect()
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -6,6 +6,7 @@ mod run;
 
 pub use run::{Addresses, RunError, run, run_with};
 
+mod check;
 pub mod driver;
 mod following;
 mod gauges;

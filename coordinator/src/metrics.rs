@@ -3,8 +3,8 @@
 //! Counting never fails, never waits for anything but a short lock, and decides nothing.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_core::ids::AgentId;
@@ -42,7 +42,12 @@ pub const PUSHES: &str = "muster_pushes_total";
 pub const PUSH_GROUPS: &str = "muster_push_groups";
 pub const TASK_SERIES_DROPPED: &str = "muster_task_series_dropped_total";
 pub const AGENT_SAMPLES_DROPPED: &str = "muster_agent_samples_dropped_total";
+pub const INVARIANT_VIOLATIONS: &str = "muster_invariant_violations";
 pub const BUILD_INFO: &str = "muster_build_info";
+
+// Of agents, by which they are judged.
+pub(crate) const AGENT_WEDGED: &str = "muster_agent_attempts_wedged";
+pub(crate) const AGENT_ORPHANS: &str = "muster_agent_orphans_running";
 
 // What is pushed to the gateway, in one group for each team and job name.
 pub const TASK_ATTEMPTS: &str = "muster_task_attempts_total";
@@ -147,6 +152,8 @@ pub struct Metrics {
     pushes: Family<ResultLabel, Counter>,
     push_groups: Gauge,
     task_series_dropped: Counter<u64, AtomicU64>,
+    invariant_violations: Gauge,
+    last_push: Arc<Mutex<Option<PushResult>>>,
 }
 
 impl Default for Metrics {
@@ -180,6 +187,8 @@ impl Metrics {
             pushes: Family::default(),
             push_groups: Gauge::default(),
             task_series_dropped: Counter::default(),
+            invariant_violations: Gauge::default(),
+            last_push: Arc::default(),
         };
         metrics.registry = Arc::new(metrics.registry_of_all());
         metrics
@@ -225,6 +234,8 @@ impl Metrics {
             "Streams that agents hold open",
             &self.sessions,
         );
+        let help = "Rules about jobs and places that do not hold; anything but 0 is a bug";
+        add(to, INVARIANT_VIOLATIONS, help, &self.invariant_violations);
         let help = "How long commits to the store took";
         add(to, COMMIT_DURATION, help, &self.commit_duration);
         let help = "Records in one commit";
@@ -339,7 +350,30 @@ impl Metrics {
         self.resolves.get_or_create_owned(&label).inc();
     }
 
+    /// How many invariants do not hold now.
+    pub(crate) fn set_invariant_violations(&self, count: usize) {
+        self.invariant_violations
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How the newest push to the gateway went; `None`: there was none.
+    pub(crate) fn last_push(&self) -> Option<PushResult> {
+        *self
+            .last_push
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the agent's last heartbeat carried.
+    pub(crate) fn samples_of(&self, agent: &AgentId) -> Vec<Sample> {
+        self.agent_samples.of(agent)
+    }
+
     pub(crate) fn pushed(&self, result: PushResult) {
+        *self
+            .last_push
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(result);
         let result = match result {
             PushResult::Ok => "ok",
             PushResult::Failed => "failed",

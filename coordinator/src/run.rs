@@ -21,7 +21,7 @@ use crate::registry::{OciRegistry, Registry};
 use crate::serve::Bound;
 use crate::session::{self, Loads, Sessions};
 use crate::store::{OpenError, SqliteStore, Store};
-use crate::{gauges, http, poll, serve, webhook};
+use crate::{check, gauges, http, poll, serve, webhook};
 
 /// Where a running coordinator can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,6 +195,7 @@ async fn start(
     // The driver ends after everything that talks to it.
     let driver = tokio::spawn(driver.run(stop.clone()));
     tracker.spawn(gauges::keep(handle.clone(), metrics.clone(), stop.clone()));
+    tracker.spawn(check::keep(handle.clone(), metrics.clone(), stop.clone()));
     let sink = Arc::new(Followed(handle.clone()));
     let (follower, _) = poll::start(
         config.poll.clone(),
@@ -221,12 +222,16 @@ async fn start(
         loopback: config.http_listen.ip().is_loopback(),
     };
     let router = http::router(webhooks, follower.clone(), metrics.clone());
-    let (asked, backups) = (handle.clone(), store.backups());
+    let backups = store.backups();
     let shared = share(handle, store, registry, follower, logs, loads, metrics);
     let admin = Admin {
+        shared: shared.clone(),
+        facts: check::Facts {
+            pushes: config.pushgateway.is_some(),
+        },
+        settings: config.shown(),
         identity,
         started: Clock::new().now(),
-        driver: asked,
         backups,
     };
     let routes = serve::routes(shared, sessions, admin).await;

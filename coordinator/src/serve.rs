@@ -82,7 +82,7 @@ fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
 pub(crate) async fn routes<S: Store>(
     shared: Arc<Shared<S>>,
     sessions: Sessions,
-    admin: Admin,
+    admin: Admin<S>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<JobServiceServer<Jobs<S>>>().await;

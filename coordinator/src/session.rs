@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use muster_core::event::Event;
 use muster_core::ids::{AgentId, SessionNo, Term};
+use muster_core::time::{Millis, Timestamp};
 use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use muster_proto::v1::session_service_server::SessionService;
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::convert::agents::held_from_wire;
+use crate::api::convert::duration::time_from_wire;
 use crate::api::convert::session::{hello_from_wire, order_to_wire, report_from_wire};
-use crate::driver::{DriverGone, DriverHandle, Orders};
+use crate::driver::{Clock, DriverGone, DriverHandle, Orders};
 use crate::metrics::{Metrics, Sample};
 use crate::store::Identity;
 
@@ -42,25 +44,55 @@ pub struct Config {
     pub heartbeat: Duration,
 }
 
-/// The loads that agents told last. In memory only: a heartbeat never touches the disk.
+/// What agents told last. In memory only: a heartbeat never touches the disk.
 #[derive(Debug, Clone, Default)]
-pub struct Loads(Arc<Mutex<BTreeMap<AgentId, pb::HostLoad>>>);
+pub struct Loads(Arc<Mutex<BTreeMap<AgentId, Told>>>);
+
+/// What an agent's last heartbeat said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Told {
+    pub load: Option<pb::HostLoad>,
+    /// `None`: an older agent does not tell its time.
+    pub clock: Option<Skew>,
+}
+
+/// How an agent's clock stands to ours, the time of the message's way included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skew {
+    Ahead(Millis),
+    Behind(Millis),
+}
+
+impl Skew {
+    /// Of a clock that showed `theirs` when ours showed `ours`.
+    #[must_use]
+    pub const fn between(theirs: Timestamp, ours: Timestamp) -> Self {
+        if theirs.0 > ours.0 {
+            Self::Ahead(theirs.since(ours))
+        } else {
+            Self::Behind(ours.since(theirs))
+        }
+    }
+}
 
 impl Loads {
     /// What the agent told last, if it is online.
     #[must_use]
     pub fn of(&self, agent: &AgentId) -> Option<pb::HostLoad> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(agent)
-            .copied()
+        self.told(agent)?.load
     }
 
-    fn set(&self, agent: &AgentId, load: Option<pb::HostLoad>) {
+    /// All of the last heartbeat, if the agent is online.
+    #[must_use]
+    pub fn told(&self, agent: &AgentId) -> Option<Told> {
+        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.get(agent).copied()
+    }
+
+    fn set(&self, agent: &AgentId, told: Option<Told>) {
         let mut loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match load {
-            Some(load) => loads.insert(agent.clone(), load),
+        match told {
+            Some(told) => loads.insert(agent.clone(), told),
             None => loads.remove(agent),
         };
     }
@@ -291,8 +323,11 @@ impl Link {
             load,
             images,
             samples,
+            at,
         } = beat;
-        self.loads.set(&self.agent, load);
+        let now = Clock::new().now();
+        let clock = at.map(|at| Skew::between(time_from_wire(&at), now));
+        self.loads.set(&self.agent, Some(Told { load, clock }));
         let samples = samples
             .into_iter()
             .take(SAMPLES)

@@ -127,6 +127,17 @@ pub trait Store: Send + Sync + 'static {
     /// Agents in order of name, as they were last recorded. What is live on them is for the fleet
     /// to say: `live` and `reserved` are empty.
     fn list_agents(&self) -> impl Future<Output = Result<Vec<Agent>, ReadError>> + Send;
+
+    /// Looks for damage, and for rows that contradict each other. Reads only, and may take a while.
+    fn check(&self) -> impl Future<Output = Result<Vec<StoreProblem>, ReadError>> + Send;
+}
+
+/// What is wrong with a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreProblem {
+    /// Which rule: a stable word. `unfinished`: there was no time to look at everything.
+    pub word: &'static str,
+    pub what: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

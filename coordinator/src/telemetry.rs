@@ -22,6 +22,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+mod recent;
+
+pub use recent::recent_lines;
+
+use recent::IntoRecent;
+
 /// What is logged, as `TARGET=LEVEL,...`; default `info`.
 const LOG_VARIABLE: &str = "MUSTER_LOG";
 /// Without one of these, nothing is exported.
@@ -117,6 +123,7 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
     tracing_subscriber::registry()
         .with(provider.as_ref().map(trace_layer))
         .with(log_layer(config.log_format, config.default_filter)?)
+        .with(recent_layer(config.default_filter)?)
         .try_init()
         .map_err(|source| TelemetryError::Twice { source })?;
     warn_of_other_protocol(provider.is_some());
@@ -201,12 +208,23 @@ where
         }
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    // Below info bollard writes request bodies, and with them the environment of containers. This
-    // holds whatever MUSTER_LOG says.
-    let tells_secrets = filter_fn(|metadata| {
-        metadata.target().starts_with("bollard") && *metadata.level() > Level::INFO
-    });
-    Ok(layer.with_filter(filter.and(tells_secrets.not())))
+    Ok(layer.with_filter(filter.and(filter_fn(tells_no_secret))))
+}
+
+/// The same lines for `recent_lines`, never more than info.
+fn recent_layer<S>(default_filter: &str) -> Result<impl Layer<S>, TelemetryError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = fmt::layer().with_writer(IntoRecent).with_ansi(false);
+    let filter = log_filter(default_filter)?;
+    Ok(layer.with_filter(filter.and(filter_fn(tells_no_secret))))
+}
+
+/// Below info bollard writes request bodies, and with them the environment of containers. This holds
+/// whatever MUSTER_LOG says.
+fn tells_no_secret(metadata: &tracing::Metadata<'_>) -> bool {
+    !metadata.target().starts_with("bollard") || *metadata.level() <= Level::INFO
 }
 
 fn log_filter(value: &str) -> Result<EnvFilter, TelemetryError> {

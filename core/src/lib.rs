@@ -22,6 +22,7 @@ pub mod spec;
 pub mod agent;
 pub mod channel;
 pub mod job;
+pub mod redact;
 pub mod retry;
 pub mod safe_mode;
 pub mod task;

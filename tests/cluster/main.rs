@@ -7,6 +7,7 @@
 
 mod agents;
 mod channels;
+mod doctor;
 mod lists;
 mod restart;
 mod restore;

@@ -1,11 +1,14 @@
 //! `AdminService`.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::Stream;
 use muster_core::effect::Answer;
 use muster_core::event::Event;
+use muster_core::redact::redact;
 use muster_core::safe_mode::{Adoption, SafeMode, Stray, Tasks};
 use muster_core::time::Timestamp;
 use muster_proto::v1 as pb;
@@ -17,10 +20,12 @@ use tonic::{Request, Response, Status};
 
 use super::convert::duration::time_to_wire;
 use super::convert::jobs::{attempt_id_to_wire, end_to_wire};
-use super::{mismatched, refused, stopping};
-use crate::driver::DriverHandle;
+use super::{Shared, mismatched, refused, stopping};
+use crate::check::{self, Facts, Finding, Verdict};
+use crate::driver::Clock;
 use crate::error_chain::error_chain;
-use crate::store::{BackupError, Backups, Copy, Identity};
+use crate::store::{BackupError, Backups, Copy, Identity, Store};
+use crate::telemetry;
 
 /// Bytes of one chunk of a backup.
 const CHUNK: u64 = 256 << 10;
@@ -30,17 +35,20 @@ const CHUNKS: usize = 4;
 const STRAYS_SHOWN: usize = 1_000;
 
 #[derive(Debug)]
-pub struct Admin {
+pub(crate) struct Admin<S> {
+    pub shared: Arc<Shared<S>>,
     pub identity: Identity,
     pub started: Timestamp,
-    pub driver: DriverHandle,
     pub backups: Backups,
+    pub facts: Facts,
+    /// What the coordinator was started with, without secrets.
+    pub settings: BTreeMap<String, String>,
 }
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<pb::BackupChunk, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl AdminService for Admin {
+impl<S: Store> AdminService for Admin<S> {
     type BackupStream = Chunks;
 
     async fn info(
@@ -48,6 +56,7 @@ impl AdminService for Admin {
         _request: Request<pb::InfoRequest>,
     ) -> Result<Response<pb::InfoResponse>, Status> {
         let safe_mode = self
+            .shared
             .driver
             .look(|fleet, _| fleet.safe_mode().map(ToString::to_string))
             .await
@@ -100,13 +109,13 @@ impl AdminService for Admin {
             without_agents,
         } = request.into_inner();
         if dry_run {
-            let adoption = self.driver.look(|fleet, _| fleet.adoption()).await;
+            let adoption = self.shared.driver.look(|fleet, _| fleet.adoption()).await;
             let adoption = adoption.map_err(stopping)?;
             let adoption =
                 adoption.ok_or_else(|| refused(&muster_core::effect::Refusal::NotRestored))?;
             return Ok(Response::new(adoption_to_wire(adoption)));
         }
-        let asked = self.driver.ask(move |ticket| Event::Adopted {
+        let asked = self.shared.driver.ask(move |ticket| Event::Adopted {
             ticket,
             without_agents,
         });
@@ -120,6 +129,27 @@ impl AdminService for Admin {
             | Answer::Agent(_)
             | Answer::Channel(_)) => Err(mismatched(&other)),
         }
+    }
+
+    async fn check(
+        &self,
+        _request: Request<pb::CheckRequest>,
+    ) -> Result<Response<pb::CheckResponse>, Status> {
+        let found = check::run(&self.shared, self.facts, Clock::new().now()).await;
+        let findings = found.into_iter().map(finding_to_wire).collect();
+        Ok(Response::new(pb::CheckResponse { findings }))
+    }
+
+    async fn diagnose(
+        &self,
+        _request: Request<pb::DiagnoseRequest>,
+    ) -> Result<Response<pb::DiagnoseResponse>, Status> {
+        let lines = telemetry::recent_lines();
+        Ok(Response::new(pb::DiagnoseResponse {
+            settings: self.settings.clone().into_iter().collect(),
+            log_lines: lines.iter().map(|line| redact(line)).collect(),
+            metrics: self.shared.metrics.text(),
+        }))
     }
 }
 
@@ -199,5 +229,28 @@ fn stray_to_wire(stray: Stray) -> pb::StrayAttempt {
         attempt: Some(attempt_id_to_wire(attempt)),
         agent: agent.to_string(),
         end: end.as_ref().map(end_to_wire),
+    }
+}
+
+fn finding_to_wire(finding: Finding) -> pb::Finding {
+    let Finding {
+        check,
+        verdict,
+        subject,
+        what,
+        advice,
+    } = finding;
+    let verdict = match verdict {
+        Verdict::Ok => pb::Verdict::Ok,
+        Verdict::Unknown => pb::Verdict::Unknown,
+        Verdict::Warning => pb::Verdict::Warning,
+        Verdict::Problem => pb::Verdict::Problem,
+    };
+    pb::Finding {
+        check: check.to_owned(),
+        verdict: verdict.into(),
+        subject,
+        what,
+        advice: advice.to_owned(),
     }
 }

@@ -50,6 +50,10 @@ impl AgentSamples {
         self.dropped.inc_by(dropped);
     }
 
+    pub(super) fn of(&self, agent: &AgentId) -> Vec<Sample> {
+        self.lock().get(agent).cloned().unwrap_or_default()
+    }
+
     pub(super) fn remove(&self, agent: &AgentId) {
         self.lock().remove(agent);
     }

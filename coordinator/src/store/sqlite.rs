@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     AttemptRow, ChangeQuery, Changes, CommitError, Identity, JobQuery, JobRow, Page, ReadError,
-    Resolved, Revision, Store, TaskEntry, TaskQuery,
+    Resolved, Revision, Store, StoreProblem, TaskEntry, TaskQuery,
 };
 
 mod lock;
@@ -29,6 +29,7 @@ mod attempts;
 mod backup;
 mod changes;
 mod channels;
+mod check;
 mod columns;
 mod jobs;
 mod safe_mode;
@@ -187,6 +188,12 @@ impl Store for SqliteStore {
 
     async fn list_agents(&self) -> Result<Vec<Agent>, ReadError> {
         self.read(|connection| agents::list(connection)).await
+    }
+
+    async fn check(&self) -> Result<Vec<StoreProblem>, ReadError> {
+        let ours = self.0.identity;
+        self.read(move |connection| check::check(connection, ours))
+            .await
     }
 }
 

@@ -112,6 +112,18 @@ impl Secrets {
         Ok(Self(all))
     }
 
+    /// Which adapters have how many, and nothing of what they are.
+    pub(crate) fn summary(&self) -> String {
+        let all = self.0.iter();
+        let each: Vec<String> = all
+            .map(|(adapter, secrets)| format!("{}: {} secrets", adapter.as_str(), secrets.len()))
+            .collect();
+        if each.is_empty() {
+            return "none".to_owned();
+        }
+        each.join(", ")
+    }
+
     pub(super) fn of(&self, adapter: Adapter) -> &[Secret] {
         self.0.get(&adapter).map_or(&[], Vec::as_slice)
     }

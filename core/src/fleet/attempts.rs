@@ -396,6 +396,15 @@ pub(super) fn row_of(task: &Task) -> TaskRow {
     row(task, previous, state)
 }
 
+impl Fleet {
+    /// A live task as its row must be; `None` if it was never assigned or has ended.
+    #[must_use]
+    pub fn task_row(&self, id: TaskId) -> Option<TaskRow> {
+        let task = self.jobs.get(&id.job)?.tasks.get(&id.index)?;
+        Some(row_of(task))
+    }
+}
+
 fn ended_row(task: &Task, previous: Previous, end: End, at: Timestamp) -> TaskRow {
     row(task, previous, RowState::Ended { end, at })
 }

@@ -65,7 +65,7 @@ impl fmt::Display for Stuck {
 
 impl Fleet {
     /// Up to `limit` tasks and jobs that should have moved `patience` ago. Costs a walk over all live
-    /// tasks, and for each job that waits one over all agents.
+    /// tasks, and for each class of jobs that wait one over all agents.
     #[must_use]
     pub fn stuck(&self, now: Timestamp, patience: Millis, limit: usize) -> Vec<Stuck> {
         if self.safe.is_some() {
@@ -97,10 +97,12 @@ impl Fleet {
             }
         }
         let mut found: Vec<Stuck> = found.into_iter().map(|(stuck, _)| stuck).collect();
-        let waiting = self
-            .jobs
-            .values()
-            .filter(|live| self.is_next(live, now, patience));
+        // The first job of a class stands for all of it: the rest waits for the same.
+        let firsts = self
+            .queue
+            .classes()
+            .filter_map(|(_, turns)| self.jobs.get(&turns.first()?.2));
+        let waiting = firsts.filter(|live| self.is_next(live, now, patience));
         found.extend(
             waiting
                 .map(|live| Stuck::NotAssigned { job: live.job.id })

@@ -3,6 +3,8 @@
 use super::super::tests::rig::{Rig, agent, at, attempt, failed, spec, team};
 use super::{Cursor, Stuck};
 use crate::agent::Link;
+use crate::effect::Effects;
+use crate::event::Event;
 use crate::ids::{AttemptNo, JobId};
 use crate::job::{CancelRequest, IdempotencyKey, LiveJob, Withdrawn};
 use crate::outcome::{End, EndReason, Outcome};
@@ -249,7 +251,9 @@ fn a_job_that_nothing_keeps_is_found() {
         matches!(retry[..], [Stuck::RetryOverdue { .. }]),
         "{retry:?}"
     );
-    job_mut(&mut rig, job).ready.insert(0);
+    // The timer fires, and nobody places what it made ready.
+    rig.fleet
+        .handle(at(900), Event::Tick, &mut Effects::default());
     assert_eq!(
         rig.fleet.stuck(at(900), PATIENCE, 10),
         [Stuck::NotAssigned { job }]
