@@ -9,6 +9,7 @@ mod agents;
 mod channels;
 mod doctor;
 mod lists;
+mod partition;
 mod restart;
 mod restore;
 mod run;

@@ -56,6 +56,8 @@ pub struct Cluster {
     pub registry: Arc<FakeRegistry>,
     process: Option<Process>,
     tcp: bool,
+    /// Beside the usual settings.
+    settings: BTreeMap<String, String>,
     grpc: String,
     /// Of webhooks and metrics; another one after each start.
     pub http: String,
@@ -74,17 +76,26 @@ impl Cluster {
     /// # Panics
     /// If it can't start.
     pub async fn start() -> Self {
-        Self::start_with(false).await
+        Self::start_with(false, &[]).await
     }
 
     /// The same on a port that is free, which is another one after each start.
     pub async fn start_on_tcp() -> Self {
-        Self::start_with(true).await
+        Self::start_with(true, &[]).await
     }
 
-    async fn start_with(tcp: bool) -> Self {
+    /// The same with settings of the test's own.
+    pub async fn start_on_tcp_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(true, settings).await
+    }
+
+    async fn start_with(tcp: bool, settings: &[(&str, &str)]) -> Self {
         let mut cluster = Self {
             tcp,
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             grpc: String::new(),
             dir: tempfile::tempdir().expect("there is room for temporary files"),
             registry: Arc::new(FakeRegistry::default()),
@@ -103,6 +114,15 @@ impl Cluster {
             return format!("http://{}", self.grpc);
         }
         format!("unix://{}", self.dir.path().join("muster.sock").display())
+    }
+
+    /// Where it listens for proxies.
+    ///
+    /// # Panics
+    /// If it serves on a socket.
+    #[must_use]
+    pub fn tcp_address(&self) -> std::net::SocketAddr {
+        self.grpc.parse().expect("it serves on a port")
     }
 
     /// Where the coordinator keeps what must survive.
@@ -128,8 +148,10 @@ impl Cluster {
             ("MUSTER_COORDINATOR_HTTP_LISTEN", "127.0.0.1:0"),
             ("MUSTER_COORDINATOR_HEARTBEAT", "500ms"),
         ];
-        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::parse(&BTreeMap::from(vars)).expect("the settings are good");
+        let mut vars =
+            BTreeMap::from(vars.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        vars.extend(self.settings.clone());
+        let config = Config::parse(&vars).expect("the settings are good");
         // Streams of the one before may hold its store for a moment longer.
         let (process, addresses) = until("a coordinator that starts", || async {
             match self.try_to_start(config.clone()).await {
@@ -380,9 +402,17 @@ impl Host {
     /// # Panics
     /// If its settings are bad.
     pub async fn start(&mut self, cluster: &Cluster) {
+        self.start_at(cluster, &cluster.address()).await;
+    }
+
+    /// The same by another way to the coordinator.
+    ///
+    /// # Panics
+    /// If its settings are bad.
+    pub async fn start_at(&mut self, cluster: &Cluster, address: &str) {
         let dir = self.dir.path().display().to_string();
         let vars = [
-            ("MUSTER_AGENT_COORDINATOR", cluster.address()),
+            ("MUSTER_AGENT_COORDINATOR", address.to_owned()),
             ("MUSTER_AGENT_NAME", self.name.clone()),
             ("MUSTER_AGENT_DATA_DIR", dir),
             ("MUSTER_AGENT_PLACES", self.places.to_string()),

@@ -6,5 +6,6 @@ pub mod fleet;
 pub mod history;
 pub mod ledger;
 pub mod processes;
+pub mod proxy;
 pub mod random;
 pub mod sample;
