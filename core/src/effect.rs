@@ -209,6 +209,13 @@ pub enum Notice {
     AgentChanged {
         agent: AgentId,
     },
+    /// So many attempts in a row ended on an agent before they started.
+    NothingStarts {
+        agent: AgentId,
+        failures: u32,
+        /// It was taken out of service; otherwise less than half of its pool would be left.
+        cordoned: bool,
+    },
     /// The coordinator suspects that it is the one that is cut off.
     SuspicionBegan {
         missing: usize,

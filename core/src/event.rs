@@ -168,6 +168,8 @@ pub enum News {
     Accepted,
     /// It never ran and never will.
     Refused {
+        /// It is the host's state that is in the way, not the task.
+        unfit: bool,
         message: String,
     },
     Started {

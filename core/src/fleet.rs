@@ -33,6 +33,7 @@ mod safe;
 mod silence;
 mod take_over;
 mod timers;
+mod trouble;
 
 pub use explain::{Blocker, Explanation, Waiting};
 pub use invariants::{Broken, Cursor, Stuck};
@@ -42,6 +43,7 @@ use queue::Queue;
 use safe::Safe;
 use silence::Silence;
 use timers::Timers;
+use trouble::Trouble;
 
 /// Durations that a policy sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,7 @@ pub struct Fleet {
     queue: Queue,
     timers: Timers,
     silence: Silence,
+    trouble: BTreeMap<AgentId, Trouble>,
     /// Live attempts of each team, for fair shares.
     team_live: BTreeMap<TeamName, u32>,
     /// Live attempts that carry a concurrency key.

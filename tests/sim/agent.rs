@@ -151,8 +151,11 @@ impl World {
         }
         if !self.calm && self.rng.agent.chance(2) {
             self.hit(Fault::DiskFull);
-            let message = "the disk is full".to_owned();
-            return self.put(at, attempt, ANSWER, News::Refused { message });
+            let refused = News::Refused {
+                unfit: true,
+                message: "the disk is full".to_owned(),
+            };
+            return self.put(at, attempt, ANSWER, refused);
         }
         let host = &mut self.hosts[at];
         let held = host.engine.images.contains(&offer.image.digest());
@@ -173,8 +176,11 @@ impl World {
     fn on_stop(&mut self, at: usize, attempt: AttemptId, stop: (KillReason, bool)) {
         let agent = self.hosts[at].agent.as_mut().expect("the caller looked");
         let Some(life) = agent.lives.get_mut(&attempt) else {
-            let message = "this agent has never seen it".to_owned();
-            return self.put(at, attempt, ANSWER, News::Refused { message });
+            let refused = News::Refused {
+                unfit: false,
+                message: "this agent has never seen it".to_owned(),
+            };
+            return self.put(at, attempt, ANSWER, refused);
         };
         match &mut life.stop {
             // The first reason stays; haste may come later.

@@ -55,6 +55,16 @@ impl Observers {
                     "task quarantined: too many of its attempts died; a person decides"
                 );
             }
+            Notice::NothingStarts {
+                agent,
+                failures,
+                cordoned,
+            } => {
+                tracing::error!(
+                    agent.id = %agent, failures, cordoned,
+                    "attempts do not start on this agent"
+                );
+            }
             Notice::SafeModeEntered(why) => {
                 tracing::error!(%why, "safe mode: nothing is started or stopped");
             }

@@ -120,6 +120,7 @@ impl Fleet {
             usage,
             metrics,
         });
+        self.note_end(&place.agent, attempt.task, &end, out);
         let first_start = started.or_else(|| phase.started());
         let live = self.live_mut(job.id);
         let progress = &mut live.progress;

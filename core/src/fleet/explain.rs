@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Fleet;
-use super::place::{matches, takes_work};
+use super::place::matches;
 use crate::agent::{Agent, Link, Schedulable};
 use crate::ids::{AgentId, JobId, PoolName, TeamName};
 use crate::job::LiveJob;
@@ -83,6 +83,8 @@ pub enum Blocker {
         agents: usize,
         unreachable: usize,
         cordoned: usize,
+        /// They refused offers because of their own state, and are asked again soon.
+        resting: usize,
     },
     /// Those that match and are in service have no room now.
     Full {
@@ -175,10 +177,12 @@ impl fmt::Display for Blocker {
                 agents,
                 unreachable,
                 cordoned,
+                resting,
             } => {
                 write!(
                     f,
-                    "of the {agents} agents that match, {unreachable} are out of sight and {cordoned} out of service"
+                    "of the {agents} agents that match, {unreachable} are out of sight, {cordoned} out of service and \
+                     {resting} refused the last offer because of their own state"
                 )
             }
             Self::Full {
@@ -346,7 +350,7 @@ impl Fleet {
                 agents: named.len(),
             });
         }
-        too_large(needs, &fitting).or_else(|| busy(needs, &fitting))
+        too_large(needs, &fitting).or_else(|| self.busy(needs, &fitting))
     }
 }
 
@@ -398,36 +402,42 @@ fn too_large(needs: &Requirements, fitting: &[&Agent]) -> Option<Blocker> {
     })
 }
 
-fn busy(needs: &Requirements, fitting: &[&Agent]) -> Option<Blocker> {
-    let in_service: Vec<&&Agent> = fitting.iter().filter(|agent| takes_work(agent)).collect();
-    if in_service.is_empty() {
-        let online = |agent: &&&Agent| matches!(agent.link, Link::Online { .. });
-        let unreachable = fitting.iter().filter(|agent| !online(agent)).count();
-        let out = fitting
+impl Fleet {
+    fn busy(&self, needs: &Requirements, fitting: &[&Agent]) -> Option<Blocker> {
+        let in_service: Vec<&&Agent> = fitting
             .iter()
-            .filter(|agent| agent.schedulable != Schedulable::Yes);
-        let agents = fitting.len();
-        return Some(Blocker::NobodyInService {
-            agents,
-            unreachable,
-            cordoned: out.count(),
-        });
+            .filter(|agent| self.takes_work(agent))
+            .collect();
+        if in_service.is_empty() {
+            let online = |agent: &&&Agent| matches!(agent.link, Link::Online { .. });
+            let unreachable = fitting.iter().filter(|agent| !online(agent)).count();
+            let out = fitting
+                .iter()
+                .filter(|agent| agent.schedulable != Schedulable::Yes);
+            let agents = fitting.len();
+            return Some(Blocker::NobodyInService {
+                agents,
+                unreachable,
+                cordoned: out.count(),
+                resting: fitting.iter().filter(|agent| self.rests(&agent.id)).count(),
+            });
+        }
+        let has_room = |agent: &&&Agent| {
+            let used = agent.reserved.resources.plus(&needs.resources);
+            agent.reserved.places < agent.profile.capacity.places
+                && used.fits_in(&agent.profile.capacity.resources)
+        };
+        if in_service.iter().any(has_room) {
+            return None;
+        }
+        Some(Blocker::Full {
+            pool: needs.pool.clone(),
+            agents: in_service.len(),
+            busy_places: in_service.iter().map(|agent| agent.reserved.places).sum(),
+            places: in_service
+                .iter()
+                .map(|agent| agent.profile.capacity.places)
+                .sum(),
+        })
     }
-    let has_room = |agent: &&&Agent| {
-        let used = agent.reserved.resources.plus(&needs.resources);
-        agent.reserved.places < agent.profile.capacity.places
-            && used.fits_in(&agent.profile.capacity.resources)
-    };
-    if in_service.iter().any(has_room) {
-        return None;
-    }
-    Some(Blocker::Full {
-        pool: needs.pool.clone(),
-        agents: in_service.len(),
-        busy_places: in_service.iter().map(|agent| agent.reserved.places).sum(),
-        places: in_service
-            .iter()
-            .map(|agent| agent.profile.capacity.places)
-            .sum(),
-    })
 }

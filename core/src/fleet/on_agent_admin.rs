@@ -19,6 +19,7 @@ impl Fleet {
     }
 
     pub(super) fn on_agent_uncordoned(&mut self, ticket: Ticket, id: &AgentId, out: &mut Effects) {
+        self.no_more_trouble(id);
         self.set_schedulable(ticket, id, Schedulable::Yes, out);
         self.placeable = true;
     }

@@ -29,9 +29,20 @@ impl Fleet {
             .is_some_and(|(place, _)| place.agent == agent);
         if current {
             match news {
-                News::Accepted => self.advance(attempt, Progress::Accepted, out),
-                News::Started { at } => self.advance(attempt, Progress::Started { at }, out),
-                News::Refused { message } => self.refuse(now, attempt, message, out),
+                News::Accepted => {
+                    self.no_more_rest(&agent);
+                    self.advance(attempt, Progress::Accepted, out);
+                }
+                News::Started { at } => {
+                    self.no_more_trouble(&agent);
+                    self.advance(attempt, Progress::Started { at }, out);
+                }
+                News::Refused { unfit, message } => {
+                    if unfit {
+                        self.rest(now, &agent);
+                    }
+                    self.refuse(now, attempt, message, out);
+                }
                 News::Ended(ended) => self.end_attempt(now, attempt, *ended, out),
             }
         } else if let Some(safe) = &mut self.safe {

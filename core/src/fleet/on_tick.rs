@@ -25,6 +25,7 @@ impl Fleet {
                 Timer::RunBackstop(attempt) => self.run_backstop(attempt, out),
                 Timer::AgentLost(agent) => self.agent_lost(now, &agent, out),
                 Timer::Suspect => self.look_at_itself(now, out),
+                Timer::Rested(agent) => self.rested(now, &agent),
                 Timer::DrainDeadline(agent) => self.drain_deadline(now, &agent, out),
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Fleet;
 use super::queue::Turn;
-use crate::agent::{Agent, Link, Schedulable};
+use crate::agent::{Agent, Link};
 use crate::effect::Effects;
 use crate::ids::{AgentId, TaskId, TeamName};
 use crate::job::{Job, LiveJob};
@@ -59,7 +59,7 @@ impl Fleet {
         let open: Vec<&Agent> = self
             .agents
             .values()
-            .filter(|agent| takes_work(agent))
+            .filter(|agent| self.takes_work(agent))
             .collect();
         let agents: Vec<AgentId> = open.iter().map(|agent| agent.id.clone()).collect();
         let slots = open.iter().map(|agent| Slot {
@@ -195,11 +195,6 @@ fn avoided(live: &LiveJob, index: u32) -> Option<&AgentId> {
         | TaskState::Held { .. } => None,
         TaskState::Pending { previous, .. } => Some(&previous.agent),
     }
-}
-
-/// Whether an agent gets new tasks at all.
-pub(super) fn takes_work(agent: &Agent) -> bool {
-    matches!(agent.link, Link::Online { .. }) && agent.schedulable == Schedulable::Yes
 }
 
 /// Whether an agent is one that the requirements name, whatever it has free.

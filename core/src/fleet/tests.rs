@@ -12,3 +12,4 @@ mod restart;
 mod safe_mode;
 mod silence;
 mod tasks;
+mod trouble;

@@ -19,13 +19,15 @@ pub(super) enum Timer {
     /// A grace is over: has anybody called?
     Suspect,
     DrainDeadline(AgentId),
+    /// An agent that refused offers may be asked again.
+    Rested(AgentId),
 }
 
 impl Timer {
     /// Whether it may stop an attempt or end a task: a fleet in safe mode does not.
     pub(super) const fn ends_something(&self) -> bool {
         match self {
-            Self::Retry(_) | Self::Suspect => false,
+            Self::Retry(_) | Self::Suspect | Self::Rested(_) => false,
             Self::OfferUnanswered(_)
             | Self::QueueTimeout(_)
             | Self::RunBackstop(_)

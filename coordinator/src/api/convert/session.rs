@@ -23,6 +23,8 @@ use super::spec::spec_to_wire;
 
 /// Longest message about an end that is kept, in bytes.
 const MESSAGE_MAX: usize = 1024;
+/// Reasons of a refusal that are in the agent's host and not in the task.
+const UNFIT: [&str; 2] = ["disk_full", "docker_degraded"];
 
 /// Why an agent's message can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +121,7 @@ pub(crate) fn report_from_wire(
     let news = match news.ok_or(BadMessage::Missing { what: "news" })? {
         pb::report::News::Accepted(pb::Accepted {}) => News::Accepted,
         pb::report::News::Refused(pb::Refused { reason, message }) => News::Refused {
+            unfit: UNFIT.contains(&reason.as_str()),
             message: cut(format!("{reason}: {message}")),
         },
         pb::report::News::Started(pb::Started { at }) => {

@@ -142,6 +142,7 @@ fn a_cordoned_agent_finishes_and_takes_nothing_new() {
         agents: 1,
         unreachable: 0,
         cordoned: 1,
+        resting: 0,
     };
     assert_eq!(waiting.blockers, [blocker]);
     rig.start("a1", attempt(job, 0, 1));

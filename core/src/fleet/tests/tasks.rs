@@ -152,7 +152,8 @@ fn a_refusal_costs_no_budget() {
             "a1",
             attempt(job, 0, number),
             News::Refused {
-                message: "disk full".into(),
+                unfit: false,
+                message: "policy".into(),
             },
         );
         let effects = rig.tick_until(at(u64::from(number) * 20));
