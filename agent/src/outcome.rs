@@ -119,6 +119,9 @@ pub struct Evidence<'a> {
     /// A deadly signal that the engine was asked to send by somebody else.
     pub foreign_kill: Option<Timestamp>,
     pub engine: EngineHistory,
+    /// The host's clock was set while it ran, or the host went down: times of before and after can't be
+    /// compared.
+    pub clock_set: bool,
     pub init: InitWord,
     /// What the container's init process said when it could not execute the task's program.
     pub init_failure: Option<String>,
@@ -240,10 +243,12 @@ fn out_of_memory(exit: &Exit) -> End {
     }
 }
 
-/// The first signal of ours, unless the container had already ended when it was sent.
+/// The first signal of ours, unless the container had already ended when it was sent. If that can't be
+/// told, it counts: an end that was asked for is no success of its own.
 fn first_own_kill(evidence: &Evidence<'_>) -> Option<Kill> {
     let first = evidence.kills.first().copied()?;
-    let before = evidence.exit.started.is_some()
+    let before = !evidence.clock_set
+        && evidence.exit.started.is_some()
         && evidence
             .exit
             .finished
@@ -285,7 +290,7 @@ fn ended_with_the_host(evidence: &Evidence<'_>) -> bool {
         let (Some(finished), Some(started)) = (evidence.exit.finished, restart.started) else {
             return true; // no times to compare: don't blame the task
         };
-        finished + START_SLACK >= started
+        evidence.clock_set || finished + START_SLACK >= started
     };
     evidence.engine.rebooted || evidence.engine.restart.is_some_and(after_start)
 }
@@ -308,7 +313,7 @@ fn stopping(evidence: &Evidence<'_>, slack: Millis) -> bool {
         Some(_) if engine.live_restore && !engine.rebooted => false,
         Some(restart) => exit
             .finished
-            .is_none_or(|finished| finished + slack > restart.last_contact),
+            .is_none_or(|finished| evidence.clock_set || finished + slack > restart.last_contact),
         None => engine.rebooted,
     }
 }

@@ -78,5 +78,11 @@ pub const fn decide(journal: Journaled, seen: Seen) -> Action {
     }
 }
 
+/// Whether an agent that has seen the largest term does what a coordinator of this term says.
+#[must_use]
+pub const fn obeys(largest: u64, term: u64) -> bool {
+    term >= largest
+}
+
 #[cfg(test)]
 mod tests;

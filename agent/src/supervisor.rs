@@ -169,8 +169,8 @@ impl<R: Runtime> Supervisor<R> {
             tracing::error!("offer without an attempt's id");
             return;
         };
-        if self.attempts.contains_key(&id) {
-            self.shared.outbox.repeat(id);
+        // What was refused once stays refused, for the coordinator may hear of the refusal only now.
+        if self.shared.outbox.repeat(id) || self.attempts.contains_key(&id) {
             return;
         }
         match self.check(&offer) {

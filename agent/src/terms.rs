@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::plan::obeys;
+
 const FILE: &str = "term";
 /// Apart from the term, whose file older versions read too.
 const CLUSTER_FILE: &str = "cluster";
@@ -61,7 +63,7 @@ impl SeenTerm {
 
     /// Whether the term is new; an error if it is stale.
     pub(crate) const fn check(&self, term: u64) -> Result<bool, StaleTerm> {
-        if term < self.largest {
+        if !obeys(self.largest, term) {
             return Err(StaleTerm {
                 term,
                 largest: self.largest,

@@ -65,6 +65,12 @@ impl World {
                 self.hosts[host].destroyed = true;
             }
             Action::KillContainer { host, draw } => self.kill_from_outside(self.host(host), draw),
+            Action::SetClock { host, to } => {
+                self.hit(Fault::HostClockSet);
+                let host = self.host(host);
+                self.hosts[host].set_forward = to;
+            }
+            Action::StaleCoordinator { host } => self.meet_stale_coordinator(self.host(host)),
             Action::Heal => self.heal(),
         }
     }
@@ -142,7 +148,7 @@ impl World {
             ticket: self.client.ticket(),
             agent: self.hosts[self.host(host)].id.clone(),
             reason: "a new kernel".into(),
-            deadline: deadline.map(|span| self.now + span),
+            deadline: deadline.map(|span| self.coordinator.clock(self.now) + span),
         };
         self.soon(event);
     }

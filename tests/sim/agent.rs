@@ -99,6 +99,10 @@ impl World {
         if self.hosts[at].session != Some(session) || self.hosts[at].agent.is_none() {
             return;
         }
+        self.obey(at, orders);
+    }
+
+    pub(crate) fn obey(&mut self, at: usize, orders: Vec<Order>) {
         for order in orders {
             self.trace.note(
                 self.now,
@@ -143,13 +147,16 @@ impl World {
             Some(_) => {}
         }
         let agent = self.hosts[at].agent.as_ref().expect("the caller looked");
-        if agent.lives.contains_key(&attempt) {
-            for (attempt, seq, news) in agent.unsent(Some(attempt)) {
+        let unsent = agent.unsent(Some(attempt));
+        let refused = !unsent.is_empty() && self.bug != Some(Bug::AcceptAfterRefusal);
+        if agent.lives.contains_key(&attempt) || refused {
+            for (attempt, seq, news) in unsent {
                 self.send_report(at, attempt, seq, news);
             }
             return;
         }
-        if !self.calm && self.rng.agent.chance(2) {
+        let full = self.now < self.hosts[at].full_until;
+        if !self.calm && (full || self.rng.agent.chance(2)) {
             self.hit(Fault::DiskFull);
             let refused = News::Refused {
                 unfit: true,
@@ -271,7 +278,8 @@ impl World {
         let now = self.now;
         let host = &mut self.hosts[at];
         let intent = Intent {
-            at: now,
+            at: host.clock(now),
+            boot_clock: host.boot_clock(now),
             boot: host.boot,
             engine_started: host.engine.started,
         };
@@ -357,7 +365,15 @@ impl World {
         }
         let started = started.expect("it runs");
         self.put(at, attempt, STARTED, News::Started { at: started });
-        let left = Millis((started + timeout).since(self.now).0.max(1));
+        // By a clock that nobody sets, and which begins anew with the host.
+        let host = &self.hosts[at];
+        let ran = match host.disk[&attempt].intent {
+            Some(intent) if intent.boot == host.boot => {
+                host.boot_clock(self.now) - intent.boot_clock
+            }
+            Some(_) | None => 0,
+        };
+        let left = host.takes(Millis(timeout.0.saturating_sub(ran).max(1)));
         self.step_after(at, attempt, Step::Timeout, left);
         self.later(at, attempt, Step::Stop, 5);
     }
@@ -384,7 +400,7 @@ impl World {
             return self.step_after(at, attempt, Step::Grace, grace);
         }
         let signal = if now { 9 } else { 15 };
-        let at_ms = self.now.0;
+        let at_ms = host.clock(self.now).0;
         host.journal(attempt).kills.push(Kill {
             at: at_ms,
             signal,
@@ -409,7 +425,11 @@ impl World {
             Seen::Exited | Seen::StartFailed => {}
             _ => return,
         }
-        let mut end = classify(&evidence(host, attempt));
+        let mut evidence = evidence(host, attempt, self.now);
+        if self.bug == Some(Bug::TrustClock) {
+            evidence.clock_set = false;
+        }
+        let mut end = classify(&evidence);
         let container = &host.engine.containers[&attempt];
         if self.bug == Some(Bug::TrustExitCode) && container.started.is_some() {
             end = match container.code {
@@ -428,8 +448,8 @@ impl World {
 
     /// Writes the end down and reports it until it is acknowledged.
     pub(crate) fn finish(&mut self, at: usize, attempt: AttemptId, end: End) {
-        let now = self.now;
         let host = &mut self.hosts[at];
+        let now = host.clock(self.now);
         let container = host.engine.containers.get(&attempt);
         let ended = AttemptEnd {
             end,
@@ -450,6 +470,10 @@ impl World {
         if container.is_some_and(|container| matches!(container.state, State::Running { .. })) {
             let what = format!("{attempt} runs, and its end was acknowledged");
             return self.violated("I15 no orphan", what);
+        }
+        if self.store.is_open(attempt) {
+            let what = format!("{attempt} is forgotten, and its end is not stored");
+            return self.violated("persist, then speak", what);
         }
         host.engine.containers.remove(&attempt);
         host.disk.remove(&attempt);

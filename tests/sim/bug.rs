@@ -43,10 +43,16 @@ pub(crate) enum Bug {
     KillUnsynced,
     /// The break of the engine's stream that was noticed last is taken for the last contact.
     TrustNewestBreak,
+    /// Times are compared although the clock was set between them.
+    TrustClock,
+    /// An agent obeys a coordinator of a smaller term.
+    SkipTermCheck,
+    /// An offer that was refused is accepted when it comes again, before the refusal is acknowledged.
+    AcceptAfterRefusal,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::SpeakBeforeCommit,
         Self::TornCommit,
         Self::OlderFence,
@@ -67,5 +73,8 @@ impl Bug {
         Self::ForgetReport,
         Self::KillUnsynced,
         Self::TrustNewestBreak,
+        Self::TrustClock,
+        Self::SkipTermCheck,
+        Self::AcceptAfterRefusal,
     ];
 }

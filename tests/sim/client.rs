@@ -103,7 +103,7 @@ impl World {
             key,
             pinned,
             release,
-            created: self.now,
+            created: self.coordinator.clock(self.now),
             traceparent: None,
         });
         self.client.sent.push(Arc::clone(&job));

@@ -20,7 +20,12 @@ pub(crate) struct Coordinator {
     /// `None`: the process is down.
     fleet: Option<Fleet>,
     pub(crate) life: u64,
+    /// Streams of all lives.
     pub(crate) sessions: u64,
+    /// Of them, those of earlier lives: each life numbers its own from one.
+    sessions_before: u64,
+    /// How far this life's clock is ahead, in milliseconds. It is not set while the life lasts.
+    ahead: i64,
     /// By host, as the driver has them.
     streams: BTreeMap<usize, SessionNo>,
     inbox: VecDeque<Input>,
@@ -41,6 +46,21 @@ pub(crate) enum Input {
 impl Coordinator {
     pub(crate) const fn is_up(&self) -> bool {
         self.fleet.is_some()
+    }
+
+    /// What this life calls a stream.
+    pub(crate) const fn number(&self, stream: SessionNo) -> SessionNo {
+        SessionNo(stream.0.saturating_sub(self.sessions_before))
+    }
+
+    /// What its clock shows.
+    pub(crate) fn clock(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add_signed(self.ahead))
+    }
+
+    /// When its clock will show that.
+    fn when(&self, shown: Timestamp) -> Timestamp {
+        Timestamp(shown.0.saturating_add_signed(-self.ahead))
     }
 }
 
@@ -69,7 +89,8 @@ impl World {
     }
 
     fn is_open(&self, session: SessionNo) -> bool {
-        self.hosts.iter().any(|host| host.session == Some(session))
+        let mut streams = self.hosts.iter().filter_map(|host| host.session);
+        streams.any(|stream| self.coordinator.number(stream) == session)
     }
 
     /// Handles what is queued or due, unless a commit is on its way.
@@ -79,6 +100,7 @@ impl World {
                 return;
             };
             let deadline = fleet.next_deadline().filter(|_| !self.timers_are_lost());
+            let deadline = deadline.map(|shown| self.coordinator.when(shown));
             let due = deadline.is_some_and(|due| due <= self.now);
             if self.coordinator.inbox.is_empty() && !due {
                 self.set_alarm(deadline);
@@ -118,6 +140,7 @@ impl World {
         let mut fleet = self.coordinator.fleet.take().expect("the caller looked");
         let mut out = Effects::default();
         let mut batch = Batch::default();
+        let clock = self.coordinator.clock(self.now);
         for input in std::mem::take(&mut self.coordinator.inbox) {
             match input {
                 Input::Attach { host, session } => self.attach(host, session),
@@ -129,15 +152,15 @@ impl World {
                         self.answered(ticket.0, answer);
                     } else if let Some(event) = self.prepare(&fleet, *event, &mut batch.cancels) {
                         self.trace.note(self.now, format_args!("event {event:?}"));
-                        fleet.handle(self.now, event, &mut out);
+                        fleet.handle(clock, event, &mut out);
                     }
                 }
             }
         }
         if due {
-            fleet.handle(self.now, Event::Tick, &mut out);
+            fleet.handle(clock, Event::Tick, &mut out);
         }
-        fleet.settle(self.now, &mut out);
+        fleet.settle(clock, &mut out);
         for broken in fleet.broken_invariants() {
             self.trace.violate(Violation {
                 invariant: broken.invariant,
@@ -317,11 +340,18 @@ impl World {
             }
             self.store_batch(batch); // it landed, and nobody was told
         }
-        let Coordinator { life, sessions, .. } = self.coordinator;
+        let Coordinator {
+            life,
+            sessions,
+            sessions_before,
+            ahead,
+            ..
+        } = self.coordinator;
         self.coordinator = Coordinator {
             life,
-            // A stream of an earlier life is never taken for one of this.
             sessions,
+            sessions_before,
+            ahead,
             ..Coordinator::default()
         };
         for host in 0..self.hosts.len() {
@@ -335,6 +365,13 @@ impl World {
             return;
         }
         self.coordinator.life += 1;
+        self.coordinator.sessions_before = self.coordinator.sessions;
+        if !self.calm && self.coordinator.life > 1 && self.rng.store.chance(20) {
+            self.hit(Fault::CoordinatorClockSet);
+            let hour = i64::try_from(self.rng.store.below(7_200_000)).expect("it is small");
+            self.coordinator.ahead = hour - 3_600_000;
+        }
+        let clock = self.coordinator.clock(self.now);
         self.trace.note(
             self.now,
             format_args!("coordinator starts, term {}", self.coordinator.life),
@@ -348,7 +385,7 @@ impl World {
         let mut out = Effects::default();
         for mut row in rows {
             self.spoil(&mut row);
-            fleet.handle(self.now, Event::Restored(row), &mut out);
+            fleet.handle(clock, Event::Restored(row), &mut out);
         }
         if !out.drain().is_empty() {
             let what = "restoring had effects".to_owned();

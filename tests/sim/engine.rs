@@ -31,7 +31,7 @@ impl World {
     }
 
     pub(crate) fn run_container(&mut self, at: usize, attempt: AttemptId) {
-        let now = self.now;
+        let now = self.hosts[at].clock(self.now);
         let engine = &mut self.hosts[at].engine;
         let Some(container) = engine.containers.get_mut(&attempt) else {
             return;
@@ -144,10 +144,11 @@ impl World {
     fn container_ended(&mut self, at: usize, attempt: AttemptId, code: i32, who: Who) {
         let now = self.now;
         let host = &mut self.hosts[at];
+        let dated = host.clock(now);
         let container = host.engine.containers.get_mut(&attempt);
         let container = container.expect("the caller found it");
         container.state = State::Exited;
-        container.finished = Some(now);
+        container.finished = Some(dated);
         container.code = code;
         // What comes after the agent's own signal changes nothing about why it had to end.
         let who = if container.signalled { Who::Agent } else { who };
@@ -217,7 +218,7 @@ impl World {
             return;
         }
         host.engine.up = true;
-        host.engine.started = self.now;
+        host.engine.started = host.clock(self.now);
         if !host.engine.live_restore {
             for attempt in self.running(at) {
                 self.container_ended(at, attempt, 137, Who::Other);
@@ -280,6 +281,7 @@ impl World {
         host.powered = true;
         host.boot += 1;
         host.engine.up = true;
+        let now = host.clock(now);
         host.engine.started = now;
         for container in host.engine.containers.values_mut() {
             if container.state == State::Exited && container.finished.is_none() {
@@ -300,11 +302,12 @@ impl World {
             return;
         }
         let attempt = running[usize::try_from(draw % count).expect("it is an index")];
-        let (now, host) = (self.now, &mut self.hosts[at]);
+        let (now, clock) = (self.now, self.hosts[at].clock(self.now));
+        let host = &mut self.hosts[at];
         self.coverage.hit(Fault::KilledByStranger);
         let heard = host.agent.is_some() && host.asleep_until.is_none_or(|until| until <= now);
         if let Some(container) = host.engine.containers.get_mut(&attempt) {
-            container.foreign_kill = heard.then_some(now);
+            container.foreign_kill = heard.then_some(clock);
         }
         self.container_ended(at, attempt, 137, Who::Other);
     }

@@ -57,12 +57,18 @@ pub(crate) enum Fault {
     /// A stranger kills a container.
     KilledByStranger,
     PullFails,
+    /// A host's clock is set by up to an hour, forward or back. All hosts' clocks are up to 10 % fast or slow.
+    HostClockSet,
+    /// The coordinator comes back with a clock that is up to an hour ahead or behind.
+    CoordinatorClockSet,
+    /// An agent that lost its stream reaches a coordinator of an earlier term, which is still talking.
+    StaleCoordinator,
     /// The agent's disk is full: it refuses.
     DiskFull,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::StreamCut,
         Self::ReportLost,
         Self::ReportTwice,
@@ -91,6 +97,9 @@ impl Fault {
         Self::ChildOutOfMemory,
         Self::KilledByStranger,
         Self::PullFails,
+        Self::HostClockSet,
+        Self::CoordinatorClockSet,
+        Self::StaleCoordinator,
         Self::DiskFull,
     ];
 }
@@ -126,11 +135,11 @@ impl Coverage {
         }
     }
 
-    /// The faults and steps that should have been seen and were not.
-    pub(crate) fn missing(&self) -> Vec<String> {
+    /// The faults that should have been seen so often and were not, and the steps that never were.
+    pub(crate) fn missing(&self, times: u64) -> Vec<String> {
         let faults = Fault::ALL
             .iter()
-            .filter(|fault| !self.faults.contains_key(fault));
+            .filter(|fault| self.faults.get(fault).is_none_or(|seen| *seen < times));
         let steps = STEPS.iter().filter(|step| !self.steps.contains(*step));
         faults
             .map(|fault| format!("{fault:?}"))

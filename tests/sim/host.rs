@@ -9,11 +9,12 @@ use muster_core::effect::Offer;
 use muster_core::event::{AttemptEnd, News};
 use muster_core::ids::{AgentId, AttemptId, SessionNo};
 use muster_core::image::{Digest, Image};
-use muster_core::time::Timestamp;
+use muster_core::time::{Millis, Timestamp};
 use muster_tests::random::Rng;
 use muster_tests::sample;
 
 use crate::bug::Bug;
+use crate::trace::BEGIN;
 
 pub(crate) struct Host {
     pub(crate) id: AgentId,
@@ -27,8 +28,16 @@ pub(crate) struct Host {
     pub(crate) mute: bool,
     /// The agent's process stands still.
     pub(crate) asleep_until: Option<Timestamp>,
-    /// When it last fell asleep.
+    /// When it last fell asleep, by its own clock.
     pub(crate) asleep_since: Timestamp,
+    /// What its clocks count while a second passes, in milliseconds.
+    pub(crate) rate: u64,
+    /// How far its clock of the day was set forward, in milliseconds.
+    pub(crate) set_forward: i64,
+    /// Its disk takes no new attempts.
+    pub(crate) full_until: Timestamp,
+    /// The largest term that the agent has seen.
+    pub(crate) term: u64,
     pub(crate) boot: u64,
     pub(crate) engine: Engine,
     /// What the agent has on its disk.
@@ -122,6 +131,7 @@ pub(crate) struct Journal {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Intent {
     pub(crate) at: Timestamp,
+    pub(crate) boot_clock: u64,
     pub(crate) boot: u64,
     pub(crate) engine_started: Timestamp,
 }
@@ -210,6 +220,10 @@ impl Host {
             mute: false,
             asleep_until: None,
             asleep_since: Timestamp(0),
+            rate: rng.between(900, 1_100),
+            set_forward: 0,
+            full_until: Timestamp(0),
+            term: 0,
             boot: 1,
             engine: Engine {
                 up: true,
@@ -240,14 +254,31 @@ impl Host {
         }
     }
 
+    /// The clock that nobody sets, in milliseconds.
+    pub(crate) const fn boot_clock(&self, now: Timestamp) -> u64 {
+        now.since(BEGIN).0 * self.rate / 1_000
+    }
+
+    /// The clock of the day, which dates everything on this host.
+    pub(crate) fn clock(&self, now: Timestamp) -> Timestamp {
+        let at = (BEGIN.0 + self.boot_clock(now)).checked_add_signed(self.set_forward);
+        Timestamp(at.expect("it is set by hours at most"))
+    }
+
+    /// How long it takes until its clocks have counted so much.
+    pub(crate) const fn takes(&self, span: Millis) -> Millis {
+        Millis(span.0 * 1_000 / self.rate)
+    }
+
     /// The engine's stream breaks, which the agent notices when it is awake.
     pub(crate) fn lose_engine(&mut self, now: Timestamp, bug: Option<Bug>) {
         let asleep = self.asleep_until.filter(|until| *until > now);
-        let looked = asleep.map_or(now, |_| self.asleep_since);
+        let looked = asleep.map_or_else(|| self.clock(now), |_| self.asleep_since);
+        let noticed = self.clock(asleep.unwrap_or(now));
         let Some(agent) = &mut self.agent else { return };
         for life in agent.lives.values_mut() {
             if bug == Some(Bug::TrustNewestBreak) {
-                life.contact = Some(asleep.unwrap_or(now));
+                life.contact = Some(noticed);
             } else {
                 life.contact.get_or_insert(looked);
             }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use muster_agent::plan::obeys;
 use muster_core::agent::Hello;
 use muster_core::effect::Order;
 use muster_core::event::{Event, News, Report};
 use muster_core::ids::{AttemptId, SessionNo, Term};
+use muster_core::task::{Stop, StopReason};
 use muster_core::time::{Millis, Timestamp};
 use muster_tests::sample;
 
@@ -29,11 +31,12 @@ impl World {
         let opened = self.upwards(at);
         let host = &mut self.hosts[at];
         host.session = Some(session);
+        host.term = self.coordinator.life;
         let hello = Hello {
             agent: host.id.clone(),
-            session,
+            session: self.coordinator.number(session),
             profile: sample::profile(host.places),
-            term: Term(self.coordinator.life),
+            term: Term(host.term),
             attempts: host.disk.keys().copied().collect(),
             details: BTreeMap::new(),
             held: host.held(),
@@ -67,7 +70,7 @@ impl World {
         };
         let report = Report {
             agent: self.hosts[at].id.clone(),
-            session,
+            session: self.coordinator.number(session),
             attempt,
             seq,
             news,
@@ -89,7 +92,7 @@ impl World {
         if let Some(session) = self.hosts[at].session {
             let beat = Event::AgentBeat {
                 agent: self.hosts[at].id.clone(),
-                session,
+                session: self.coordinator.number(session),
                 held: Some(self.hosts[at].held()),
             };
             let arrives = self.upwards(at);
@@ -116,11 +119,43 @@ impl World {
         self.at(arrives, next);
     }
 
+    /// A coordinator that was restored, copied or forgotten knows nothing of what came after it: it would
+    /// have everything stopped, and takes every report.
+    pub(crate) fn meet_stale_coordinator(&mut self, at: usize) {
+        if self.hosts[at].term < 2 {
+            return;
+        }
+        let notice = Millis(self.rng.network.below(5_000));
+        self.cut(at, notice);
+        let host = &self.hosts[at];
+        let Some(agent) = &host.agent else { return };
+        let stale = host.term - 1;
+        let stop = Stop {
+            reason: StopReason::Superseded,
+            now: false,
+        };
+        let stops = host.disk.keys().map(|attempt| Order::Stop {
+            attempt: *attempt,
+            stop,
+        });
+        let acks = agent.unsent(None).into_iter();
+        let acks = acks.map(|(attempt, seq, _)| Order::Ack { attempt, seq });
+        let orders = stops.chain(acks).collect();
+        let obeyed = obeys(host.term, stale) || self.bug == Some(Bug::SkipTermCheck);
+        self.hit(Fault::StaleCoordinator);
+        if obeyed {
+            self.obey(at, orders);
+        }
+    }
+
     /// One direction of the stream is dead, until its keepalive notices.
     pub(crate) fn half_open(&mut self, at: usize, deaf: bool) {
         let host = &mut self.hosts[at];
         if host.session.is_some() {
             (host.deaf, host.mute) = (deaf, !deaf);
+            if self.rng.network.chance(50) {
+                host.full_until = self.now + Millis(self.rng.network.between(10_000, 25_000));
+            }
             self.give_up_stream(at, Millis::from_secs(40));
         }
     }
@@ -132,7 +167,7 @@ impl World {
             return;
         }
         host.asleep_until = Some(self.now + lasts);
-        host.asleep_since = self.now;
+        host.asleep_since = host.clock(self.now);
         self.coverage.hit(Fault::AgentPause);
         self.give_up_stream(at, lasts);
     }
@@ -167,7 +202,7 @@ impl World {
         let arrives = self.hosts[at].up_at.max(self.now + notice) + Millis(1);
         let gone = Event::AgentGone {
             agent: self.hosts[at].id.clone(),
-            session,
+            session: self.coordinator.number(session),
         };
         self.tell(arrives, gone);
         // A new stream's first messages may overtake the last ones of the old.

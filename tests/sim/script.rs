@@ -83,6 +83,15 @@ pub(crate) enum Action {
         host: u64,
         draw: u64,
     },
+    /// How far the host's clock is ahead from now on, in milliseconds.
+    SetClock {
+        host: u64,
+        to: i64,
+    },
+    /// The agent reaches a coordinator of an earlier life that still talks.
+    StaleCoordinator {
+        host: u64,
+    },
     Heal,
 }
 
@@ -103,8 +112,9 @@ impl Script {
         for _ in 0..count {
             let at = BEGIN + Millis(rng.below(HEAL.0 - 60_000));
             let action = draw(&mut rng);
-            if matches!(action, Action::Reboot { .. }) && rng.chance(60) {
-                // Power that goes while tasks are being stopped.
+            let troubles = matches!(action, Action::Reboot { .. } | Action::SetClock { .. });
+            if troubles && rng.chance(60) {
+                // While tasks are being stopped.
                 for _ in 0..3 {
                     let before = Millis(rng.between(1, 6_000));
                     let cancel = Action::Cancel {
@@ -153,9 +163,11 @@ enum Kind {
     RestartEngine,
     Reboot,
     KillContainer,
+    SetClock,
+    StaleCoordinator,
 }
 
-const WEIGHTS: [(u64, Kind); 19] = [
+const WEIGHTS: [(u64, Kind); 21] = [
     (30, Kind::Submit),
     (5, Kind::SubmitAgain),
     (12, Kind::Cancel),
@@ -175,6 +187,8 @@ const WEIGHTS: [(u64, Kind); 19] = [
     (4, Kind::RestartEngine),
     (4, Kind::Reboot),
     (3, Kind::KillContainer),
+    (8, Kind::SetClock),
+    (5, Kind::StaleCoordinator),
 ];
 
 fn draw(rng: &mut Rng) -> Action {
@@ -225,7 +239,7 @@ fn draw(rng: &mut Rng) -> Action {
         Kind::RestartEngine => Action::RestartEngine {
             host,
             gracefully: rng.chance(50),
-            down: Millis(rng.between(1_000, 20_000)),
+            down: Millis(rng.between(1_000, 45_000)),
             unseen: rng.chance(40),
         },
         Kind::Reboot => Action::Reboot {
@@ -236,6 +250,12 @@ fn draw(rng: &mut Rng) -> Action {
             host,
             draw: rng.draw(),
         },
+        Kind::SetClock => {
+            let hour = i64::try_from(rng.below(7_200_000)).expect("it is small");
+            let to = hour - 3_600_000; // forward or back
+            Action::SetClock { host, to }
+        }
+        Kind::StaleCoordinator => Action::StaleCoordinator { host },
     }
 }
 

@@ -7,6 +7,7 @@ use muster_core::time::Millis;
 use crate::bug::Bug;
 use crate::fault::Fault;
 use crate::host::Step;
+use crate::store::NEVER_RAN;
 use crate::world::{Happening, World};
 
 impl World {
@@ -17,6 +18,9 @@ impl World {
                 "I7 one start",
                 format!("{attempt} was started {asked} times"),
             );
+        }
+        if self.store.is_refused(attempt) {
+            return self.violated(NEVER_RAN, format!("{attempt} starts, and was refused"));
         }
         if self.store.must_not_run(attempt, &self.ledger) {
             let what = format!("{attempt} starts, and an earlier one may have run");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_core::agent::{Agent, Link};
+use muster_core::agent::Agent;
 use muster_core::channel::{Channel, ChannelId};
 use muster_core::effect::Record;
 use muster_core::event::{Prior, Restored};
@@ -12,12 +12,14 @@ use muster_core::image::Image;
 use muster_core::job::{Job, JobProgress};
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::ranges::Ranges;
-use muster_core::spec::{Delivery, ImageSource, Pin};
+use muster_core::spec::{ImageSource, Pin};
 use muster_core::task::{RowState, TaskRow};
 
 use crate::fault::Step;
 use crate::ledger::{Ledger, Who};
 use crate::trace::Violation;
+
+mod checks;
 
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -58,6 +60,9 @@ pub(crate) struct Canceled {
     pub(crate) job: JobId,
     pub(crate) tasks: Option<Ranges>,
 }
+
+/// Those that are told to have never run may be made again whatever the job's delivery is.
+pub(crate) const NEVER_RAN: &str = "what never ran never did";
 
 type Check = Result<(), Violation>;
 
@@ -235,7 +240,7 @@ impl Store {
             end: None,
         };
         self.attempts.insert(id, row);
-        Ok(())
+        self.check_room(&self.attempts[&id].agent)
     }
 
     fn wanted_image(&self, job: &Job) -> Option<Image> {
@@ -291,6 +296,12 @@ impl Store {
                     format!("{id} {end}: in truth {truth:?}"),
                 )
             }
+            Outcome::InfraError
+                if matches!(end.reason, EndReason::Refused | EndReason::NeverStarted)
+                    && ledger.ran(id) =>
+            {
+                violated(NEVER_RAN, format!("{id} {end}, and it ran"))
+            }
             Outcome::InfraError | Outcome::Lost
                 if end.reason != EndReason::AgentLost && matches!(truth, Some((_, Who::Agent))) =>
             {
@@ -299,6 +310,10 @@ impl Store {
                     format!("{id} {end}: in truth {truth:?}"),
                 )
             }
+            Outcome::Canceled if end.reason == EndReason::Superseded => violated(
+                "I9 completed stays completed",
+                format!("{id} was stopped as superseded, and nothing came after it"),
+            ),
             Outcome::Succeeded
             | Outcome::Failed
             | Outcome::Oom
@@ -319,6 +334,17 @@ impl Store {
             "persist, then speak",
             format!("news of {id}, which is not stored"),
         )
+    }
+
+    /// Whether it is stored as refused.
+    pub(crate) fn is_refused(&self, id: AttemptId) -> bool {
+        let end = self.attempts.get(&id).and_then(|row| row.end.as_ref());
+        end.is_some_and(|end| end.reason == EndReason::Refused)
+    }
+
+    /// Whether its end is still to be stored.
+    pub(crate) fn is_open(&self, id: AttemptId) -> bool {
+        self.attempts.get(&id).is_some_and(|row| row.end.is_none())
     }
 
     fn with_agent(&mut self, id: &AgentId, change: impl FnOnce(&mut Agent)) -> Check {
@@ -374,69 +400,6 @@ impl Store {
             }
         });
         Ok(channels.chain(agents).chain(jobs).collect())
-    }
-
-    /// Whether the attempt before left it open how it ended, and the job may not run twice.
-    pub(crate) fn must_not_run(&self, id: AttemptId, ledger: &Ledger) -> bool {
-        let Some(row) = self.jobs.get(&id.task.job) else {
-            return false;
-        };
-        row.job.spec.delivery == Delivery::AtMostOnce
-            && (1..id.number.0).any(|number| {
-                let earlier = AttemptId {
-                    number: muster_core::ids::AttemptNo(number),
-                    ..id
-                };
-                let end = self.attempts.get(&earlier).and_then(|row| row.end.as_ref());
-                let unknown = end.is_none_or(|end| end.outcome == Outcome::Lost);
-                unknown && ledger.ran(earlier)
-            })
-    }
-
-    /// Whether nobody is silent for good and nothing is left to do.
-    pub(crate) fn unfinished(&self) -> Option<String> {
-        let job = self.jobs.values().find(|row| !row.is_ended())?;
-        let away = self
-            .agents
-            .values()
-            .filter(|agent| !matches!(agent.link, Link::Online { .. }));
-        let away: Vec<String> = away.map(|agent| agent.id.to_string()).collect();
-        Some(format!(
-            "job {}: {:?}; away: {away:?}",
-            job.job.id, job.progress
-        ))
-    }
-
-    /// Compares the counts of every job with its rows.
-    pub(crate) fn check_counts(&self) -> Check {
-        for row in self.jobs.values() {
-            let Some(progress) = &row.progress else {
-                return violated(
-                    "I3 one counted outcome",
-                    format!("job {} has no progress", row.job.id),
-                );
-            };
-            for outcome in Outcome::ALL {
-                let tasks = self.tasks.iter().filter(|(id, task)| {
-                    id.job == row.job.id
-                        && matches!(&task.state, RowState::Ended { end, .. } if end.outcome == outcome)
-                });
-                let withdrawn = progress
-                    .withdrawn
-                    .iter()
-                    .filter(|gone| gone.end.outcome == outcome);
-                let withdrawn: u32 = withdrawn.map(|gone| gone.tasks.count()).sum();
-                let found = u32::try_from(tasks.count()).unwrap_or(u32::MAX) + withdrawn;
-                if found != progress.counts.ended(outcome) {
-                    let what = format!(
-                        "job {}: {found} tasks {outcome}, counted {:?}",
-                        row.job.id, progress.counts
-                    );
-                    return violated("I3 one counted outcome", what);
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -3,8 +3,9 @@
 use muster_agent::outcome::{EngineHistory, Evidence, Exit, InitWord, KillReason, Restart};
 use muster_core::ids::AttemptId;
 use muster_core::outcome::{End, EndReason, Outcome};
+use muster_core::time::Timestamp;
 
-use crate::host::Host;
+use crate::host::{Host, Intent};
 
 /// It was stopped before it started.
 pub(crate) fn stopped_early(reason: KillReason) -> End {
@@ -17,7 +18,7 @@ pub(crate) fn stopped_early(reason: KillReason) -> End {
 }
 
 /// What the engine shows and the agent knows of a container that doesn't run.
-pub(crate) fn evidence(host: &Host, attempt: AttemptId) -> Evidence<'_> {
+pub(crate) fn evidence(host: &Host, attempt: AttemptId, now: Timestamp) -> Evidence<'_> {
     let container = &host.engine.containers[&attempt];
     let journal = &host.disk[&attempt];
     let engine = journal
@@ -48,9 +49,20 @@ pub(crate) fn evidence(host: &Host, attempt: AttemptId) -> Evidence<'_> {
         },
         kills: &journal.kills,
         foreign_kill: container.foreign_kill.filter(|_| journal.kills.is_empty()),
+        clock_set: journal
+            .intent
+            .is_some_and(|intent| clock_was_set(host, &intent, now)),
         init: InitWord::Absent,
         init_failure: None,
         engine,
         success_codes: &journal.offer.job.spec.success_codes,
     }
+}
+
+/// As the agent compares its two clocks.
+fn clock_was_set(host: &Host, intent: &Intent, now: Timestamp) -> bool {
+    let ahead = |clock: Timestamp, boot_clock: u64| clock.0.saturating_sub(boot_clock);
+    let then = ahead(intent.at, intent.boot_clock);
+    let differ = ahead(host.clock(now), host.boot_clock(now)).abs_diff(then) > 1_500;
+    intent.boot != host.boot || differ
 }

@@ -264,16 +264,12 @@ impl<R: Runtime> Life<R> {
         if let Some(order) = self.stop_ordered() {
             return Err(stopped_early(order));
         }
+        let engine_started = self.shared.runtime.daemon_started().await;
         let intent = Intent {
             at: host::now().0,
-            boot_id: self.shared.boot_id.clone(),
-            engine_started: self
-                .shared
-                .runtime
-                .daemon_started()
-                .await
-                .map(|started| started.0),
             boot_clock: host::boot_clock(),
+            boot_id: self.shared.boot_id.clone(),
+            engine_started: engine_started.map(|started| started.0),
         };
         let written = self
             .journal

@@ -29,6 +29,8 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 /// How the init process that Docker puts into containers begins its last words, and ours.
 const INIT_PREFIXES: [&str; 2] = ["[FATAL tini (", "[FATAL muster-init"];
 const INIT_WORDS: Duration = Duration::from_secs(2);
+/// Two clocks are not read at once, and one of them may have a leap second; in milliseconds.
+const CLOCK_SLACK: u64 = 1_500;
 /// A signal waits no longer for the disk.
 const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -279,6 +281,7 @@ impl<R: Runtime> Life<R> {
             init,
             init_failure,
             engine: self.engine_history().await,
+            clock_set: self.clock_was_set(),
             success_codes: &self.task.success_codes,
         });
         Ending {
@@ -325,6 +328,7 @@ impl<R: Runtime> Life<R> {
             init: InitWord::Record(run),
             init_failure: None,
             engine: self.engine_history().await,
+            clock_set: self.clock_was_set(),
             success_codes: &self.task.success_codes,
         })
     }
@@ -365,6 +369,17 @@ impl<R: Runtime> Life<R> {
             let now = self.shared.runtime.daemon_started().await;
             self.restart_missed = is_other_engine(intent, now);
         }
+    }
+
+    /// Whether the clock that gives the times was set since the start, by one that can't be.
+    fn clock_was_set(&self) -> bool {
+        let Some(intent) = &self.intent else {
+            return false;
+        };
+        let passed = host::now().0.abs_diff(intent.at);
+        let ran = host::boot_clock().saturating_sub(intent.boot_clock);
+        let is_back = host::now().0 < intent.at;
+        intent.boot_id != self.shared.boot_id || is_back || passed.abs_diff(ran) > CLOCK_SLACK
     }
 
     async fn engine_history(&self) -> EngineHistory {

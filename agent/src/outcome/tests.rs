@@ -18,6 +18,7 @@ fn exited(code: i32) -> Evidence<'static> {
         init: InitWord::Absent,
         init_failure: None,
         engine: EngineHistory::default(),
+        clock_set: false,
         success_codes: &[],
     }
 }
@@ -392,6 +393,34 @@ fn a_signal_sent_after_the_end_changes_nothing() {
         ..exited(0)
     };
     assert_eq!(brief(&evidence).0, Outcome::Succeeded);
+}
+
+#[test]
+fn an_end_that_seems_to_lie_before_our_signal_is_ours_if_the_clock_was_set() {
+    let kill = Kill {
+        at: 3_700_000,
+        signal: 15,
+        reason: KillReason::Canceled,
+    };
+    let kills = [kill];
+    let mut evidence = exited(0);
+    evidence.kills = &kills;
+    assert_eq!(classify(&evidence).outcome, Outcome::Succeeded);
+    evidence.clock_set = true;
+    assert_eq!(classify(&evidence).outcome, Outcome::Canceled);
+}
+
+#[test]
+fn an_end_that_seems_to_lie_before_the_engines_is_not_if_the_clock_was_set() {
+    let mut evidence = restarted(0, 3_700, 3_710);
+    assert_eq!(classify(&evidence).outcome, Outcome::Succeeded);
+    evidence.clock_set = true;
+    assert_eq!(classify(&evidence).reason, EndReason::Interrupted);
+
+    let mut evidence = restarted(255, 3_700, 3_710);
+    assert_eq!(classify(&evidence).outcome, Outcome::Failed);
+    evidence.clock_set = true;
+    assert_eq!(classify(&evidence).outcome, Outcome::Lost);
 }
 
 #[test]

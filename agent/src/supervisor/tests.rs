@@ -389,6 +389,33 @@ async fn what_the_policy_forbids_is_refused_and_unknown_stops_are_answered() {
 }
 
 #[tokio::test]
+async fn an_offer_is_not_taken_while_its_refusal_is_on_the_way() {
+    let bench = Bench::new().await;
+    let agent = bench.agent();
+    bench.coordinator.change(|seen| seen.mute = true);
+    let (id, wanted) = offer(IMAGE, &["hello"]);
+    bench
+        .coordinator
+        .order(stop(id, pb::StopReason::Superseded))
+        .await;
+    let refusal = |seen: &crate::rig::Seen| seen.reports.get(&(id, seq::ANSWER)).map(drop);
+    bench.coordinator.until("a refusal", refusal).await;
+    bench.coordinator.order(Kind::Offer(wanted)).await;
+    let other = bench.offer(&["hello"]).await;
+    bench.coordinator.ended(other).await;
+    assert!(!bench.engine.starts().contains_key(&bench.container(id)));
+    assert!(
+        !bench
+            .config
+            .data_dir
+            .join("attempts")
+            .join(id.to_string())
+            .exists()
+    );
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_coordinator_with_a_smaller_term_is_not_obeyed() {
     let bench = Bench::new().await;
     std::fs::write(bench.config.data_dir.join("term"), "5").unwrap();
