@@ -303,7 +303,10 @@ impl World {
     }
 
     pub(crate) fn pause_coordinator(&mut self, lasts: Millis) {
-        if self.coordinator.is_up() {
+        // Two pauses that overlap would have what came in the first overtaken.
+        let until = self.coordinator.asleep_until;
+        let awake = until.is_none_or(|until| until <= self.now);
+        if self.coordinator.is_up() && awake {
             self.coordinator.asleep_until = Some(self.now + lasts);
             self.hit(Fault::CoordinatorPause);
             for host in 0..self.hosts.len() {

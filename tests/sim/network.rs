@@ -163,7 +163,8 @@ impl World {
     /// Its process stands still; the coordinator hears nothing and, after a while, gives the stream up.
     pub(crate) fn pause_agent(&mut self, at: usize, lasts: Millis) {
         let host = &mut self.hosts[at];
-        if host.agent.is_none() {
+        let awake = host.asleep_until.is_none_or(|until| until <= self.now);
+        if host.agent.is_none() || !awake {
             return;
         }
         host.asleep_until = Some(self.now + lasts);
