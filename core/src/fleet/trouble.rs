@@ -35,9 +35,10 @@ pub(super) struct Trouble {
     rests_until: Option<Timestamp>,
 }
 
-/// Whether the end says that an attempt did not start for a reason that the host may have.
+/// Whether the end says that the host did not start an attempt. A pull that fails is not among it: that is more
+/// often the registry, for all hosts alike.
 const fn did_not_start(end: &End) -> bool {
-    matches!(end.reason, EndReason::NeverStarted | EndReason::PullFailed)
+    matches!(end.reason, EndReason::NeverStarted)
 }
 
 impl Fleet {
@@ -57,13 +58,15 @@ impl Fleet {
     pub(super) fn no_more_rest(&mut self, agent: &AgentId) {
         if let Some(trouble) = self.trouble.get_mut(agent) {
             trouble.refusals = 0;
-            trouble.rests_until = None;
+            // Its timer finds nothing to end any more, so what waits for the agent is looked at now.
+            self.placeable |= trouble.rests_until.take().is_some();
         }
     }
 
     /// Something started there, or somebody put it back into service.
     pub(super) fn no_more_trouble(&mut self, agent: &AgentId) {
-        self.trouble.remove(agent);
+        let trouble = self.trouble.remove(agent);
+        self.placeable |= trouble.is_some_and(|trouble| trouble.rests_until.is_some());
     }
 
     /// It refused an offer because of its own state.
@@ -120,7 +123,7 @@ impl Fleet {
         }
     }
 
-    /// Whether half of the agent's pool stays in service without it.
+    /// Whether half of the agent's pool is at hand and in service without it.
     fn can_spare(&self, agent: &AgentId) -> bool {
         let Some(pool) = self.agents.get(agent).map(|agent| &agent.profile.pool) else {
             return false;
@@ -131,7 +134,8 @@ impl Fleet {
         let (mut all, mut out) = (0, 1);
         for agent in self.agents.values().filter(known) {
             all += 1;
-            out += usize::from(agent.schedulable != Schedulable::Yes);
+            let at_hand = matches!(agent.link, Link::Online { .. });
+            out += usize::from(!at_hand || agent.schedulable != Schedulable::Yes);
         }
         out * 2 <= all
     }

@@ -154,3 +154,60 @@ fn an_agent_that_refuses_because_of_its_own_state_rests_longer_each_time() {
     assert!(offered.len() <= 9, "{offered:?}");
     assert!(offered.len() >= 6, "{offered:?}");
 }
+
+#[test]
+fn an_outage_of_the_registry_takes_nobody_out_of_service() {
+    let mut rig = Rig::new();
+    let names = ["h1", "h2", "h3", "h4"];
+    for name in names {
+        rig.hello(name, 4);
+    }
+    let (_, mut effects) = rig.submit(patient(), 40);
+    for turn in 1..60 {
+        for (to, attempt, _) in offers(&effects) {
+            let end = End::of(Outcome::ImageError, EndReason::PullFailed);
+            rig.end(&to, attempt, end);
+        }
+        effects = rig.tick_until(at(turn * 20));
+    }
+    for name in names {
+        let agent = &rig.fleet.agents[&agent(name)];
+        assert_eq!(agent.schedulable, Schedulable::Yes, "{name}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_out_of_sight_is_not_one_to_fall_back_on() {
+    let mut rig = Rig::new();
+    for name in ["away", "hole"] {
+        rig.hello(name, 4);
+    }
+    rig.gone("away");
+    let (_, effects) = rig.submit(patient(), 8);
+    let (failed, all) = fail_all(&mut rig, "hole", effects);
+    assert!(failed >= 5, "{failed}");
+    assert!(told(&all).iter().all(|(_, cordoned)| !cordoned));
+}
+
+#[test]
+fn a_start_of_an_older_attempt_ends_the_rest_and_what_waits_is_placed() {
+    let mut rig = Rig::new();
+    rig.hello("full", 4);
+    let (_, first) = rig.submit(patient(), 1);
+    let older = offers(&first)[0].1;
+    let (_, second) = rig.submit(patient(), 1);
+    let refused = News::Refused {
+        unfit: true,
+        message: "disk_full: 1 GiB".to_owned(),
+    };
+    rig.report("full", offers(&second)[0].1, refused);
+    let (third, effects) = rig.submit(patient(), 1);
+    assert_eq!(offers(&effects), [], "it rests");
+    let started = News::Started { at: rig.now };
+    let effects = rig.report("full", older, started);
+    let offered: Vec<_> = offers(&effects)
+        .into_iter()
+        .map(|(_, attempt, _)| attempt.task.job)
+        .collect();
+    assert_eq!(offered, [third]);
+}
