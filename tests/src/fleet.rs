@@ -143,6 +143,9 @@ impl Fleet {
     pub fn start_agent_in(&mut self, name: &str, environment: &[(&str, &str)]) {
         self.agents.retain(|(known, _)| known != name);
         let mut command = self.daemon("agent");
+        // What the tests are about is not how full the disk of this machine is.
+        command.env("MUSTER_AGENT_DISK_FREE", "64MiB");
+        command.env("MUSTER_AGENT_DISK_FREE_PERCENT", "0");
         command.envs(environment.iter().copied());
         command
             .arg("--data-dir")
