@@ -66,8 +66,9 @@ impl Task {
     /// A failure of its own would be tried again at once where that is wrong.
     fn retries(self) -> &'static str {
         match self {
-            Self::Sleeper | Self::Trapper | Self::Objector | Self::Ends(0) => "user=3,infra=0",
-            Self::Ends(_) | Self::Oom => "user=0,infra=0",
+            Self::Sleeper | Self::Trapper | Self::Ends(0) => "user=3,infra=0",
+            // The engine's init process leaves it open whose failure the objector's end is.
+            Self::Objector | Self::Ends(_) | Self::Oom => "user=0,infra=0",
         }
     }
 
