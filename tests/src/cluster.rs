@@ -25,7 +25,7 @@ use tonic::transport::Channel;
 
 use crate::sample;
 
-/// No wait of a test is longer.
+/// No wait of a test is longer, but for those that name their own.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -33,7 +33,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// If there is nothing within [`DEADLINE`]; names what was waited for.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    until_within(DEADLINE, what, look).await
+}
+
+/// The same, within `deadline`.
+///
+/// # Panics
+/// If there is nothing within it; names what was waited for.
+pub async fn until_within<T, F: Future<Output = Option<T>>>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let mut turns = tokio::time::interval(LOOK_EVERY);
     let looking = async {
         loop {
@@ -43,9 +55,9 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl 
             }
         }
     };
-    match tokio::time::timeout(DEADLINE, looking).await {
+    match tokio::time::timeout(deadline, looking).await {
         Ok(seen) => seen,
-        Err(_) => panic!("not within {DEADLINE:?}: {what}"),
+        Err(_) => panic!("not within {deadline:?}: {what}"),
     }
 }
 

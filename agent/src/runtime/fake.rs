@@ -241,6 +241,24 @@ impl FakeRuntime {
         runs
     }
 
+    /// The container's process prints something. False if it doesn't run.
+    pub fn print(&self, name: &str, stream: LogStream, text: &str) -> bool {
+        let mut inner = self.lock();
+        let Some(container) = inner.containers.get_mut(name) else {
+            return false;
+        };
+        let runs = container.state.seen == Seen::Running;
+        if runs {
+            container.logs.push(Output {
+                stream,
+                at_micros: host::now().0 * 1000,
+                data: text.to_owned().into(),
+            });
+            container.turn.send_modify(|turn| *turn += 1);
+        }
+        runs
+    }
+
     /// Somebody removes the container by force.
     pub fn remove_from_outside(&self, name: &str) {
         let removed = self.lock().containers.remove(name);
