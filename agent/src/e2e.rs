@@ -12,7 +12,6 @@ use crate::rig::{Agent, Coordinator, DEADLINE, offer, stop};
 use crate::runtime::Runtime as _;
 use crate::runtime::docker::DockerRuntime;
 
-mod contract;
 mod init;
 mod leftovers;
 mod output;

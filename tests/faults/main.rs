@@ -7,6 +7,7 @@
 mod tag;
 
 mod agent_kills;
+mod contract;
 mod coordinator_kills;
 mod crash_points;
 mod engine;

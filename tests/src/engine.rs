@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
+const LIVE_RESTORE: &str = "--live-restore";
+
 /// Everything of it is gone when this is dropped.
 pub struct PrivateEngine {
     root: TempDir,
@@ -26,23 +28,38 @@ pub struct PrivateEngine {
 impl PrivateEngine {
     /// Starts one that holds the test image. `live_restore`: containers outlive dockerd.
     pub fn start(live_restore: bool) -> Self {
+        Self::start_on(live_restore, None)
+    }
+
+    /// Starts one whose images and containers have a disk of this size (`64m`) to themselves, in memory.
+    pub fn start_on_small_disk(size: &str) -> Self {
+        Self::start_on(false, Some(size))
+    }
+
+    fn start_on(live_restore: bool, disk: Option<&str>) -> Self {
         let root = tempfile::Builder::new().prefix("mup-").tempdir();
         let root = root.expect("there is room for a temporary directory");
         let ledger = Ledger::create(&root.path().join("ledger"));
         let runtime = ledger.runtime().display().to_string();
-        let mut flags = vec![
+        let flags = vec![
             format!("--add-runtime=ledger={runtime}"),
             "--default-runtime=ledger".to_owned(),
         ];
-        if live_restore {
-            flags.push("--live-restore".to_owned());
-        }
         let mut engine = Self {
             root,
             flags,
             ledger,
             dockerd: None,
         };
+        engine.set_live_restore(live_restore);
+        if let Some(size) = disk {
+            let data = engine.data_root();
+            std::fs::create_dir_all(&data).expect("the test's directory can be written");
+            let size = format!("size={size}");
+            // Whatever is mounted below its directories is unmounted at its end.
+            let mut mount = Command::new("mount");
+            output_of(mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(data));
+        }
         engine.start_again();
         engine.load(IMAGE);
         engine
@@ -50,7 +67,19 @@ impl PrivateEngine {
 
     /// The value for `DOCKER_HOST`.
     pub fn host(&self) -> String {
-        format!("unix://{}", self.root.path().join("docker.sock").display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.root.path().join("docker.sock")
+    }
+
+    /// Whether containers outlive dockerd, from its next start on.
+    pub fn set_live_restore(&mut self, live_restore: bool) {
+        self.flags.retain(|flag| flag != LIVE_RESTORE);
+        if live_restore {
+            self.flags.push(LIVE_RESTORE.to_owned());
+        }
     }
 
     /// Of dockerd, which runs.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -55,6 +55,25 @@ impl DockerRuntime {
     /// If the address is no address. Does not talk to the engine.
     pub fn connect() -> Result<Self, EngineError> {
         let docker = Docker::connect_with_defaults().map_err(read::unreachable)?;
+        let socket = match std::env::var("DOCKER_HOST") {
+            Err(_) => Some(DEFAULT_SOCKET.into()),
+            Ok(host) => host.strip_prefix("unix://").map(PathBuf::from),
+        };
+        Ok(Self::over(docker, socket))
+    }
+
+    /// The engine that listens on this socket.
+    ///
+    /// # Errors
+    /// If there is no such socket. Does not talk to the engine.
+    pub fn connect_to(socket: &Path) -> Result<Self, EngineError> {
+        let path = socket.display().to_string();
+        let docker = Docker::connect_with_unix(&path, 120, bollard::API_DEFAULT_VERSION);
+        let docker = docker.map_err(read::unreachable)?;
+        Ok(Self::over(docker, Some(socket.to_owned())))
+    }
+
+    fn over(docker: Docker, socket: Option<PathBuf>) -> Self {
         // Requests have deadlines of their own; this one is for the heads of endless responses.
         let docker = docker.with_timeout(Duration::from_secs(24 * 3600));
         let docker = docker.with_request_modifier(|mut request| {
@@ -67,11 +86,7 @@ impl DockerRuntime {
             }
             request
         });
-        let socket = match std::env::var("DOCKER_HOST") {
-            Err(_) => Some(DEFAULT_SOCKET.into()),
-            Ok(host) => host.strip_prefix("unix://").map(PathBuf::from),
-        };
-        Ok(Self { docker, socket })
+        Self { docker, socket }
     }
 }
 

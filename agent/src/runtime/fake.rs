@@ -2,7 +2,8 @@
 //!
 //! What it copies: a start whose caller hung up runs all the same; a second start of an exited
 //! container runs it again; a name in use is a conflict; a container that was never started is
-//! told from one that ended; one that the engine can't start stays `created`, with an error.
+//! told from one that ended; one that the engine can't start stays `created`, with an error; what
+//! becomes of containers when the daemon is killed or stopped, or the host loses its power.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,10 +13,12 @@ use muster_core::logframe::LogStream;
 use muster_core::time::Timestamp;
 use tokio::sync::{broadcast, watch};
 
+use self::daemon::Feed;
 use super::{Container, EngineEvent, ImageFacts, NewContainer, Output, Signal};
 use crate::host;
 use crate::plan::Seen;
 
+mod daemon;
 mod engine;
 
 /// What a container does once it is started.
@@ -29,6 +32,8 @@ pub struct Behaviour {
     pub on_term: OnTerm,
     /// The engine can't start it: `created`, code 128 and an error.
     pub refused: bool,
+    /// One of its processes is killed for its memory; the exit code need not show it.
+    pub oom: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,7 @@ impl Default for Behaviour {
             output: Vec::new(),
             on_term: OnTerm::Die,
             refused: false,
+            oom: false,
         }
     }
 }
@@ -88,6 +94,9 @@ pub enum StartFault {
 pub struct FakeRuntime {
     inner: Arc<Mutex<Inner>>,
     events: broadcast::Sender<EngineEvent>,
+    feed: Arc<Mutex<Feed>>,
+    /// Changes when the daemon ends.
+    life: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -110,6 +119,12 @@ struct Inner {
     ill: bool,
     /// Containers that can't be signalled.
     stuck: BTreeSet<String>,
+    /// There is no daemon.
+    down: bool,
+    /// Containers outlive the daemon.
+    live_restore: bool,
+    /// The daemon can't write.
+    full: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +135,8 @@ struct FakeContainer {
     logs: Vec<Output>,
     /// Grows with every change of state or output.
     turn: watch::Sender<u64>,
+    /// The power went while it ran.
+    cut_off: bool,
 }
 
 impl Default for FakeRuntime {
@@ -144,10 +161,15 @@ impl FakeRuntime {
             networks: BTreeMap::new(),
             ill: false,
             stuck: BTreeSet::new(),
+            down: false,
+            live_restore: false,
+            full: false,
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
             events: broadcast::channel(1024).0,
+            feed: Arc::default(),
+            life: watch::Sender::new(0),
         }
     }
 
@@ -234,7 +256,7 @@ impl FakeRuntime {
         let Some(container) = inner.containers.get_mut(name) else {
             return false;
         };
-        let runs = container.state.seen == Seen::Running;
+        let runs = container.state.seen == Seen::Running && !container.cut_off;
         if runs {
             self.end(name, container, code);
         }
@@ -272,10 +294,10 @@ impl FakeRuntime {
         let Some(container) = inner.containers.get_mut(name) else {
             return false;
         };
-        if container.state.seen != Seen::Running {
+        if container.state.seen != Seen::Running || container.cut_off {
             return false;
         }
-        let _ = self.events.send(EngineEvent::Kill {
+        self.tell(EngineEvent::Kill {
             container: name.to_owned(),
             signal: signal.number(),
             at: host::now(),
@@ -297,7 +319,7 @@ impl FakeRuntime {
         container.state.exit_code = code;
         container.state.finished = Some(host::now());
         container.turn.send_modify(|turn| *turn += 1);
-        let _ = self.events.send(EngineEvent::Die {
+        self.tell(EngineEvent::Die {
             container: name.to_owned(),
         });
     }
@@ -322,7 +344,9 @@ impl FakeRuntime {
             let mut inner = engine.lock();
             if let Some(container) = inner.containers.get_mut(&name)
                 && container.state.seen == Seen::Running
+                && !container.cut_off
             {
+                container.state.oom_killed = behaviour.oom;
                 engine.end(&name, container, behaviour.exit_code);
             }
         });

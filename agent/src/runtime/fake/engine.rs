@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use muster_core::time::Timestamp;
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use crate::runtime::{
     Runtime, Signal, Stats,
 };
 
-fn hung_up() -> EngineError {
+pub(super) fn hung_up() -> EngineError {
     EngineError::Unreachable {
         source: "the connection was closed".into(),
     }
@@ -29,9 +29,10 @@ fn absent() -> EngineError {
 
 impl Runtime for FakeRuntime {
     async fn engine(&self) -> Result<EngineInfo, EngineError> {
+        let live_restore = self.up()?.live_restore;
         Ok(EngineInfo {
             version: "fake".to_owned(),
-            live_restore: false,
+            live_restore,
             cgroup_parents: false,
             cpus: 2,
             mounts: false,
@@ -40,23 +41,29 @@ impl Runtime for FakeRuntime {
     }
 
     async fn daemon_started(&self) -> Option<Timestamp> {
-        Some(self.lock().started)
+        Some(self.up().ok()?.started)
     }
 
     async fn ping(&self) -> Result<(), EngineError> {
-        if self.lock().ill {
+        if self.up()?.ill {
             return Err(hung_up());
         }
         Ok(())
     }
 
     async fn create(&self, new: &NewContainer) -> Result<(), CreateError> {
-        let mut inner = self.lock();
+        let mut inner = self.up()?;
         if inner.containers.contains_key(&new.name) {
             return Err(CreateError::NameTaken);
         }
         if !inner.images.values().any(|facts| facts.id == new.image) {
             return Err(CreateError::NoSuchImage);
+        }
+        if inner.full {
+            return Err(CreateError::Engine(EngineError::Refused {
+                status: 500,
+                message: "no space left on device".to_owned(),
+            }));
         }
         let word = new.command.first().map_or("", String::as_str);
         let script = inner.scripts.iter().rev().find(|(of, _)| of == word);
@@ -76,13 +83,14 @@ impl Runtime for FakeRuntime {
             behaviour,
             logs: Vec::new(),
             turn: watch::Sender::new(0),
+            cut_off: false,
         };
         inner.containers.insert(new.name.clone(), container);
         Ok(())
     }
 
     async fn start(&self, name: &str) -> Result<(), EngineError> {
-        let mut inner = self.lock(); // never held across an await
+        let mut inner = self.up()?; // never held across an await
         let fault = inner.start_faults.pop_front();
         if fault != Some(StartFault::HangUpBeforeStarting) {
             *inner.starts.entry(name.to_owned()).or_default() += 1;
@@ -90,6 +98,9 @@ impl Runtime for FakeRuntime {
         let Some(container) = inner.containers.get_mut(name) else {
             return Err(absent());
         };
+        if container.state.seen == Seen::Running {
+            return Ok(()); // as the engine answers
+        }
         if container.behaviour.refused {
             container.state.seen = Seen::StartFailed;
             container.state.exit_code = 128;
@@ -113,12 +124,12 @@ impl Runtime for FakeRuntime {
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Container>, EngineError> {
-        let inner = self.lock();
+        let inner = self.up()?;
         Ok(inner.containers.get(name).map(|found| found.state.clone()))
     }
 
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Listed>, EngineError> {
-        let inner = self.lock();
+        let inner = self.up()?;
         let has = |container: &FakeContainer| {
             let own = &container.new.labels;
             labels
@@ -135,7 +146,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn kill(&self, name: &str, signal: Signal) -> Result<(), KillError> {
-        if self.lock().stuck.contains(name) {
+        if self.up()?.stuck.contains(name) {
             let after = std::time::Duration::from_secs(30);
             let request = "kill";
             return Err(EngineError::Deadline { request, after }.into());
@@ -148,14 +159,14 @@ impl Runtime for FakeRuntime {
     }
 
     async fn unpause(&self, name: &str) -> Result<(), EngineError> {
-        let mut inner = self.lock();
+        let mut inner = self.up()?;
         let container = inner.containers.get_mut(name).ok_or_else(absent)?;
         container.state.seen = Seen::Running;
         Ok(())
     }
 
     async fn remove(&self, name: &str) -> Result<(), EngineError> {
-        let mut inner = self.lock();
+        let mut inner = self.up()?;
         let seen = inner.containers.get(name).map(|found| found.state.seen);
         if matches!(seen, Some(Seen::Running | Seen::Paused)) {
             return Err(EngineError::Refused {
@@ -168,9 +179,13 @@ impl Runtime for FakeRuntime {
     }
 
     async fn wait(&self, name: &str) -> Result<(), EngineError> {
+        let life = self.life.subscribe();
         loop {
             let mut turn = {
-                let inner = self.lock();
+                let inner = self.up()?;
+                if life.has_changed().unwrap_or(true) {
+                    return Err(hung_up());
+                }
                 let container = inner.containers.get(name).ok_or_else(absent)?;
                 if !matches!(container.state.seen, Seen::Running | Seen::Paused) {
                     return Ok(());
@@ -189,15 +204,19 @@ impl Runtime for FakeRuntime {
         from: LogsFrom,
     ) -> impl Stream<Item = Result<Output, EngineError>> + Send + Unpin + 'static {
         let (engine, name) = (self.clone(), name.to_owned());
+        let life = self.life.subscribe();
         Box::pin(stream::unfold((0_usize, false), move |(place, over)| {
-            let (engine, name) = (engine.clone(), name.clone());
+            let (engine, name, life) = (engine.clone(), name.clone(), life.clone());
             async move {
                 loop {
                     if over {
                         return None;
                     }
                     let mut turn = {
-                        let inner = engine.lock();
+                        let inner = match engine.up() {
+                            Ok(inner) if !life.has_changed().unwrap_or(true) => inner,
+                            _ => return Some((Err(hung_up()), (place, true))),
+                        };
                         let Some(container) = inner.containers.get(&name) else {
                             return Some((Err(absent()), (place, true)));
                         };
@@ -226,23 +245,23 @@ impl Runtime for FakeRuntime {
 
     async fn pull(&self, image: &str, _credentials: Option<Credentials>) -> Result<(), PullError> {
         tokio::task::yield_now().await;
-        let mut inner = self.lock();
+        let mut inner = self.up()?;
         inner.pulls += 1;
         let facts = inner.remote.get(image).cloned();
         let facts = facts.ok_or_else(|| PullError::NoSuchImage {
             message: format!("manifest unknown: {image}"),
         })?;
         inner.images.insert(image.to_owned(), facts);
-        let _ = self.events.send(EngineEvent::Images);
+        self.tell(EngineEvent::Images);
         Ok(())
     }
 
     async fn inspect_image(&self, image: &str) -> Result<Option<ImageFacts>, EngineError> {
-        Ok(self.lock().images.get(image).cloned())
+        Ok(self.up()?.images.get(image).cloned())
     }
 
     async fn remove_image(&self, image: &str) -> Result<ImageRemoval, EngineError> {
-        let mut inner = self.lock();
+        let mut inner = self.up()?;
         let Some(id) = inner.images.get(image).map(|facts| facts.id.clone()) else {
             return Ok(ImageRemoval::Removed);
         };
@@ -250,12 +269,12 @@ impl Runtime for FakeRuntime {
             return Ok(ImageRemoval::InUse);
         }
         inner.images.remove(image);
-        let _ = self.events.send(EngineEvent::Images);
+        self.tell(EngineEvent::Images);
         Ok(ImageRemoval::Removed)
     }
 
     async fn list_images(&self) -> Result<Vec<ListedImage>, EngineError> {
-        let inner = self.lock();
+        let inner = self.up()?;
         let listed = inner.images.iter().filter_map(|(name, facts)| {
             Some(ListedImage {
                 id: facts.id.parse().ok()?,
@@ -276,7 +295,7 @@ impl Runtime for FakeRuntime {
         name: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<(), EngineError> {
-        let networks = &mut self.lock().networks;
+        let networks = &mut self.up()?.networks;
         networks
             .entry(name.to_owned())
             .or_insert_with(|| labels.clone());
@@ -287,7 +306,7 @@ impl Runtime for FakeRuntime {
         &self,
         labels: &BTreeMap<String, String>,
     ) -> Result<Vec<Listed>, EngineError> {
-        let inner = self.lock();
+        let inner = self.up()?;
         let all = inner.networks.iter().map(|(name, labels)| Listed {
             name: name.clone(),
             labels: labels.clone(),
@@ -297,7 +316,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
-        let mut inner = self.lock();
+        let mut inner = self.up()?;
         let uses = |found: &FakeContainer| {
             found.state.seen == Seen::Running && found.new.network.as_deref() == Some(name)
         };
@@ -313,14 +332,27 @@ impl Runtime for FakeRuntime {
 
     fn events(
         &self,
-        _since: Option<Timestamp>,
+        since: Option<Timestamp>,
     ) -> impl Stream<Item = Result<EngineEvent, EngineError>> + Send + Unpin + 'static {
-        Box::pin(stream::unfold(
-            self.events.subscribe(),
-            async |mut events| match events.recv().await {
-                Ok(event) => Some((Ok(event), events)),
-                Err(_) => None,
-            },
-        ))
+        // Nothing is told between the two.
+        let feed = self.feed();
+        let (past, events) = (feed.recall(since), self.events.subscribe());
+        let mut life = self.life.subscribe();
+        drop(feed);
+        let refused = self.up().err().map(Err);
+        let down = refused.is_some();
+        let told = stream::unfold((past, events), async |(mut past, mut events)| {
+            let event = match past.pop_front() {
+                Some(event) => event,
+                None => events.recv().await.ok()?,
+            };
+            Some((Ok(event), (past, events)))
+        });
+        let over = async move {
+            if !down {
+                let _ = life.changed().await;
+            }
+        };
+        Box::pin(stream::iter(refused).chain(told.take_until(over)))
     }
 }
