@@ -29,7 +29,7 @@ async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 /// What is over at the call was over in an earlier millisecond.
 fn next_millisecond() -> Timestamp {
-    let now = || u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+    let now = || u64::try_from(jiff::Timestamp::now().as_millisecond()).expect("it is after 1970");
     let earlier = now();
     Timestamp(eventually("a tick of the clock", || {
         Some(now()).filter(|now| *now > earlier)
@@ -58,12 +58,13 @@ impl<H: Host> Run<H> {
     }
 
     /// The container that plays this part in the row.
-    fn new(&self, part: &str, program: Program) -> NewContainer {
+    fn container(&self, part: &str, program: Program) -> NewContainer {
         let name = format!("{}-{part}", self.row.to_lowercase());
         let run_dir = self.dir.path().join(&name);
-        std::fs::create_dir_all(&run_dir).unwrap();
+        std::fs::create_dir_all(&run_dir).expect("the directory is ours");
         // Tasks are nobody.
-        std::fs::set_permissions(&run_dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(&run_dir, std::fs::Permissions::from_mode(0o777))
+            .expect("the directory is ours");
         let user = match program {
             Program::NoUser => "nosuch",
             _ => "65532:65532",
@@ -90,27 +91,39 @@ impl<H: Host> Run<H> {
     }
 
     async fn create(&self, part: &str, program: Program) -> NewContainer {
-        let new = self.new(part, program);
-        self.host.engine().create(&new).await.unwrap();
+        let new = self.container(part, program);
+        self.host
+            .engine()
+            .create(&new)
+            .await
+            .expect("the engine answers");
         new
     }
 
     /// Returns when the program is at work.
     async fn run(&self, part: &str, program: Program) -> NewContainer {
         let new = self.create(part, program).await;
-        self.host.engine().start(&new.name).await.unwrap();
+        self.host
+            .engine()
+            .start(&new.name)
+            .await
+            .expect("the engine answers");
         self.host.settle(&new);
         new
     }
 
     async fn wait(&self, new: &NewContainer) {
         let ended = soon("an end", self.host.engine().wait(&new.name));
-        ended.await.unwrap();
+        ended.await.expect("the engine answers");
     }
 
     async fn note_state(&mut self, what: &str, new: &NewContainer) {
         let engine = self.host.engine();
-        let found = engine.inspect(&new.name).await.unwrap().unwrap();
+        let found = engine
+            .inspect(&new.name)
+            .await
+            .expect("the engine answers")
+            .expect("it is there");
         let ended = found.finished.map(|at| {
             if at < self.daemon_start {
                 "before the daemon's start"
@@ -143,8 +156,8 @@ impl<H: Host> Run<H> {
             while engine
                 .inspect(&new.name)
                 .await
-                .unwrap()
-                .unwrap()
+                .expect("the engine answers")
+                .expect("the engine answers")
                 .started
                 .is_none()
             {
@@ -165,12 +178,24 @@ impl<H: Host> Run<H> {
         let quick = self.run("quick", Program::Exits(3)).await;
         self.wait(&quick).await;
         let engine = self.host.engine();
-        let first = engine.inspect(&quick.name).await.unwrap().unwrap();
+        let first = engine
+            .inspect(&quick.name)
+            .await
+            .expect("the engine answers")
+            .expect("it is there");
         next_millisecond();
-        engine.start(&quick.name).await.unwrap();
+        engine.start(&quick.name).await.expect("the engine answers");
         self.wait(&quick).await;
-        let second = self.host.engine().inspect(&quick.name).await.unwrap();
-        self.note("ran again", second.unwrap().started > first.started);
+        let second = self
+            .host
+            .engine()
+            .inspect(&quick.name)
+            .await
+            .expect("the engine answers");
+        self.note(
+            "ran again",
+            second.expect("it is there").started > first.started,
+        );
         self.note_state("ran again", &quick).await;
     }
 
@@ -181,16 +206,19 @@ impl<H: Host> Run<H> {
         let again = engine.create(&new).await;
         self.note("taken", matches!(again, Err(CreateError::NameTaken)));
         self.note_state("never started", &new).await;
-        let listed = engine.list(&new.labels).await.unwrap();
+        let listed = engine.list(&new.labels).await.expect("the engine answers");
         self.note("listed", listed.len());
         let killed = engine.kill(&new.name, Signal::Term).await;
         self.note("not running", matches!(killed, Err(KillError::NotRunning)));
-        engine.remove(&new.name).await.unwrap();
-        let found = engine.inspect(&new.name).await.unwrap();
+        engine.remove(&new.name).await.expect("the engine answers");
+        let found = engine.inspect(&new.name).await.expect("the engine answers");
         self.note("removed", found.is_none());
         let again = engine.remove(&new.name).await;
         self.note("what is not there is removed", again.is_ok());
-        let unknown = engine.inspect_image("muster/none:1").await.unwrap();
+        let unknown = engine
+            .inspect_image("muster/none:1")
+            .await
+            .expect("the engine answers");
         self.note("unknown image", unknown.is_none());
     }
 
@@ -203,7 +231,9 @@ impl<H: Host> Run<H> {
             follow: true,
             since: None,
         };
-        let created = engine.create(&self.new("down", Program::Exits(0))).await;
+        let created = engine
+            .create(&self.container("down", Program::Exits(0)))
+            .await;
         let killed = engine.kill(name, Signal::Kill).await;
         let answers = [
             engine.ping().await.is_err_and(|error| unreachable(&error)),
@@ -232,7 +262,9 @@ impl<H: Host> Run<H> {
         let (engine, name) = (self.host.engine().clone(), stubborn.name.clone());
         let waiting = tokio::spawn(async move { engine.wait(&name).await.is_err() });
         self.host.kill_daemon();
-        let broken = soon("the end of a request", waiting).await.unwrap();
+        let broken = soon("the end of a request", waiting)
+            .await
+            .expect("the engine answers");
         self.note("a request that waits ends with an error", broken);
         self.nobody_answers(&stubborn).await;
         self.start_daemon(false);
@@ -263,7 +295,12 @@ impl<H: Host> Run<H> {
 
     async fn containers_outlive_the_daemon(&mut self) {
         self.row = "E7";
-        let info = self.host.engine().engine().await.unwrap();
+        let info = self
+            .host
+            .engine()
+            .engine()
+            .await
+            .expect("the engine answers");
         self.note("live-restore", info.live_restore);
         let stays = self.run("stays", Program::Obeys).await;
         let ends = self.run("ends", Program::Ends(5)).await;
@@ -278,7 +315,10 @@ impl<H: Host> Run<H> {
         let removed = self.host.engine().remove(&stays.name).await;
         self.note("can't be removed", removed.is_err());
         let engine = self.host.engine();
-        engine.kill(&stays.name, Signal::Term).await.unwrap();
+        engine
+            .kill(&stays.name, Signal::Term)
+            .await
+            .expect("the engine answers");
         self.note_end("obeys TERM", &stays).await;
     }
 
@@ -295,7 +335,11 @@ impl<H: Host> Run<H> {
         let main = self.create("main", Program::Oom).await;
         let child = self.create("child", Program::ChildOom).await;
         for (what, new) in [("the program", main), ("a child", child)] {
-            self.host.engine().start(&new.name).await.unwrap();
+            self.host
+                .engine()
+                .start(&new.name)
+                .await
+                .expect("the engine answers");
             self.note_end(what, &new).await;
         }
     }
@@ -307,14 +351,22 @@ impl<H: Host> Run<H> {
         self.note("refused", started.is_err());
         self.note_state("no such user", &refused).await;
         let missing = self.create("missing", Program::Missing).await;
-        self.host.engine().start(&missing.name).await.unwrap();
+        self.host
+            .engine()
+            .start(&missing.name)
+            .await
+            .expect("the engine answers");
         self.note_end("no such program", &missing).await;
         let from = LogsFrom {
             follow: false,
             since: None,
         };
         let mut words = self.host.engine().logs(&missing.name, from);
-        let first = words.next().await.unwrap().unwrap();
+        let first = words
+            .next()
+            .await
+            .expect("the engine answers")
+            .expect("it is there");
         self.note("said", first.data.starts_with(b"[FATAL tini ("));
     }
 
@@ -322,7 +374,7 @@ impl<H: Host> Run<H> {
         self.row = "E11";
         let new = self.run("runs", Program::Ends(3)).await;
         self.host.fill_disk(true);
-        let another = self.new("another", Program::Exits(0));
+        let another = self.container("another", Program::Exits(0));
         let refused = match self.host.engine().create(&another).await {
             Err(CreateError::Engine(EngineError::Refused { status, .. })) => Some(status),
             _ => None,
@@ -337,7 +389,7 @@ impl<H: Host> Run<H> {
 
     async fn events_are_forgotten(&mut self) {
         self.row = "E12";
-        let since = self.host.engine().daemon_started().await.unwrap();
+        let since = self.host.engine().daemon_started().await.expect("it runs");
         let early = self.run("early", Program::Exits(0)).await;
         let told = self.ends(since, &early).await;
         let earlier = told.iter().any(|name| name == "e11-runs");
@@ -368,7 +420,7 @@ impl<H: Host> Run<H> {
 async fn script(host: impl Host, dir: &Path) -> Vec<String> {
     let mut run = Run {
         host,
-        dir: tempfile::tempdir_in(dir).unwrap(),
+        dir: tempfile::tempdir_in(dir).expect("the directory is ours"),
         row: "",
         daemon_start: Timestamp(0),
         seen: Vec::new(),
