@@ -1,4 +1,4 @@
-//! What `muster doctor` asks a coordinator: everything that can be looked at while it runs. Nothing
+//! `AdminService.Check`: everything that can be looked at while the coordinator runs. Nothing
 //! here changes anything, and nothing waits for longer than its own deadline.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What `muster doctor` asks: the checks of a live coordinator.
+//! The checks of a live coordinator.
 
 use muster_agent::runtime::fake::Behaviour;
 use muster_coordinator::registry::ResolveError;

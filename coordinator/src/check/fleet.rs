@@ -58,8 +58,7 @@ pub(super) fn told(broken: &Broken) -> Finding {
             "the agent came back smaller: let what runs there finish, or give it back what it had";
         (Verdict::Warning, advice)
     } else {
-        let advice =
-            "this is a bug: write a bundle (muster doctor --bundle), then restart the coordinator";
+        let advice = "this is a bug: keep the coordinator's log, then restart the coordinator";
         (Verdict::Problem, advice)
     };
     Finding::of("invariants", verdict, invariant, what.clone(), advice)
@@ -93,7 +92,7 @@ pub(super) async fn stuck<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
             ),
             Stuck::RetryOverdue { task, .. } => (
                 task.to_string(),
-                "this is a bug: write a bundle, then restart the coordinator",
+                "this is a bug: keep the coordinator's log, then restart the coordinator",
             ),
             Stuck::NotAssigned { job } => (
                 job.to_string(),

@@ -17,9 +17,9 @@ const TASKS: usize = 2_000;
 const LIVE_ROWS: u32 = 1_000;
 
 const STORE_ADVICE: &str = "stop the coordinator, keep a copy of its data directory, look at the disk, and \
-                            restore a backup; write a bundle first (muster doctor --bundle)";
-const DIFFER_ADVICE: &str = "this is a bug: write a bundle (muster doctor --bundle), then restart the \
-                             coordinator, which takes what the store has";
+                            restore a backup";
+const DIFFER_ADVICE: &str = "this is a bug: keep the coordinator's log, then restart the coordinator, which \
+                             takes what the store has";
 
 pub(super) async fn store<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
     const CHECK: &str = "store";
