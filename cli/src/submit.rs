@@ -70,7 +70,8 @@ pub(crate) fn submission(
     let container = &args.container;
     let job = &args.job;
     let env = environment(container, variable)?;
-    let notes = notes(container, &env);
+    let mut notes = notes(container, &env);
+    notes.extend(useless_rules(job));
     let spec = v1::JobSpec {
         name: container.name.clone().unwrap_or_default(),
         image: image.clone(),
@@ -286,6 +287,18 @@ fn notes(flags: &ContainerFlags, env: &BTreeMap<String, String>) -> Vec<String> 
         ));
     }
     notes
+}
+
+/// A rule that asks for retries which nothing pays for.
+fn useless_rules(flags: &JobFlags) -> Option<String> {
+    let is_paid = flags.retries.user.is_some_and(|user| user > 0);
+    let by_code = |rule: &RetryRule| {
+        rule.action == v1::retry_rule::Action::Retry && !rule.exit_codes.is_empty()
+    };
+    (!is_paid && flags.retry_rule.iter().any(by_code)).then(|| {
+        "--retry-rule …:retry does nothing for exit codes without --retries user=N, which pays for it"
+            .to_owned()
+    })
 }
 
 fn looks_secret(name: &str) -> bool {

@@ -177,6 +177,15 @@ fn habits_are_accepted_with_a_note() {
     assert_eq!(notes.len(), 4);
     assert!(notes[0].starts_with("--rm is not needed"));
     assert!(notes[3].starts_with("DB_PASSWORD looks like a secret"));
+    let unpaid = submit(&["--retry-rule", "75:retry", "img:1"])
+        .unwrap()
+        .notes;
+    assert!(
+        unpaid[0].starts_with("--retry-rule …:retry does nothing"),
+        "{unpaid:?}"
+    );
+    let paid = ["--retry-rule", "75:retry", "--retries", "2", "img:1"];
+    assert_eq!(submit(&paid).unwrap().notes, Vec::<String>::new());
 }
 
 #[test]
