@@ -87,6 +87,9 @@ struct Soak {
     job: String,
     descriptors: u64,
     mounts: Vec<String>,
+    /// Containers that were there when the engine was ended. Of those that end while it is away, Docker keeps the
+    /// namespaces, and a descriptor each.
+    unwatched: u32,
 }
 
 impl Soak {
@@ -102,6 +105,7 @@ impl Soak {
             daemons,
             descriptors: Process(engine.pid()).descriptors(),
             mounts: engine.mounts(),
+            unwatched: 0,
             engine,
             calls: Calls::listen(),
             job: String::new(),
@@ -187,6 +191,9 @@ impl Soak {
     }
 
     fn inject(&mut self, fault: Fault) {
+        if matches!(fault, Fault::EngineStops | Fault::EngineDies) {
+            self.unwatched += u32::try_from(self.containers().len()).unwrap();
+        }
         match fault {
             Fault::Agent(name) => self.daemons.restart_agent(name),
             Fault::EngineStops => tokio::task::block_in_place(|| {
@@ -269,7 +276,7 @@ impl Soak {
             u64::try_from(directories.len()).unwrap(),
         );
         let leaked = u32::try_from(mounts.len()).unwrap();
-        let most = cut_off * LEAKS;
+        let most = cut_off * LEAKS + self.unwatched;
         figures.at_most(
             "leaked mounts and network namespaces",
             leaked.into(),
@@ -281,7 +288,7 @@ impl Soak {
         output_of(self.engine.docker().args(["network", "prune", "--force"]));
         let now = Process(self.engine.pid()).descriptors();
         figures.count("descriptors of the engine at the start", self.descriptors);
-        let most = u32::try_from(self.descriptors + DESCRIPTORS).unwrap();
+        let most = u32::try_from(self.descriptors + DESCRIPTORS).unwrap() + self.unwatched;
         let now = u32::try_from(now).unwrap();
         figures.at_most(
             "descriptors of the engine at the end",
