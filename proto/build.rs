@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 8] = [
     "muster/v1/admin.proto",
     "muster/v1/agent.proto",
     "muster/v1/attempt.proto",
     "muster/v1/channel.proto",
     "muster/v1/job.proto",
+    "muster/v1/manifest.proto",
+    "muster/v1/policy.proto",
+    "muster/v1/rollout.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".")
         // Maps in a fixed order: equal messages have equal bytes, so that a submission can be compared by hash.
         .btree_map(".")
+        .codec_path("crate::codec::LeanCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -20,6 +20,8 @@ pub struct Hello {
     pub attempts: BTreeSet<AttemptId>,
     /// What it knows of them, for a store that does not; attempts may be missing here.
     pub details: BTreeMap<AttemptId, Held>,
+    /// Containers of its own and of this cluster that have not ended and that its journal does not know.
+    pub orphans: BTreeSet<AttemptId>,
     pub held: Vec<HeldImage>,
 }
 
@@ -41,7 +43,11 @@ pub struct Profile {
     pub version: String,
     /// Of the container engine.
     pub engine: String,
+    /// What its engine runs, as `linux/amd64`; empty: it does not say.
+    pub platform: String,
     pub boot_id: String,
+    /// Its containers stop by themselves when it is cut off or dead, if the job wants that.
+    pub leases: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,6 +89,8 @@ pub enum Schedulable {
     /// No new tasks; running ones finish.
     Cordoned {
         reason: String,
+        /// Set if the fleet did it, not a person: from then on one attempt at a time is tried there.
+        until: Option<Timestamp>,
     },
     /// No new tasks; what runs at the deadline is preempted.
     Draining {

@@ -3,20 +3,17 @@
 use std::sync::Arc;
 
 use crate::agent::{Agent, Link, Schedulable};
-use crate::channel::{Channel, ChannelId, Release};
+use crate::channel::{Channel, ChannelId, Release, Warm};
 use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, TaskId, Ticket};
 use crate::image::Image;
 use crate::job::{Job, JobProgress};
 use crate::outcome::{End, Usage};
+use crate::rollout::{Moment, Phase, Rollout};
 use crate::safe_mode::{Adoption, SafeMode};
 use crate::task::{Stop, TaskRow};
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "records are most effects, and live for one batch"
-)]
 pub enum Effect {
     Record(Record),
     /// For an agent; dropped if its stream is gone, because a new Hello brings it up again.
@@ -77,11 +74,12 @@ pub enum Record {
         agent: AgentId,
         schedulable: Schedulable,
     },
-    Channel(Channel),
+    Channel(Box<Channel>),
     Released {
         channel: ChannelId,
         release: Release,
     },
+    Rollout(Box<Rollout>),
     /// `None`: the store was taken over as it is.
     SafeMode(Option<SafeMode>),
 }
@@ -100,14 +98,47 @@ pub enum Because {
     },
     /// The one before was refused or preempted.
     FreeRetry,
+    /// The one before failed on a release that was on trial.
+    Forgiven,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     Offer(Box<Offer>),
-    Stop { attempt: AttemptId, stop: Stop },
-    Ack { attempt: AttemptId, seq: u64 },
-    Prefetch { image: Image },
+    Stop {
+        attempt: AttemptId,
+        stop: Stop,
+    },
+    Ack {
+        attempt: AttemptId,
+        seq: u64,
+    },
+    Prefetch {
+        image: Image,
+        /// Few are asked at a time; otherwise each waits for a moment of its own, so that a fleet does not ask
+        /// a registry all at once.
+        at_once: bool,
+    },
+    /// Follow the container of this attempt, which the agent has without a journal. Starts nothing.
+    Adopt(Box<Offer>),
+    /// Stop and remove the container of this attempt, which the agent has without a journal.
+    Discard {
+        attempt: AttemptId,
+    },
+    /// What tasks of the channel may run next: not to be removed, whatever the disk is like. Takes the
+    /// place of what was said of the channel before.
+    Keep {
+        channel: ChannelId,
+        images: Vec<Image>,
+        warm: Option<WarmOrder>,
+    },
+}
+
+/// Containers that wait for a channel's tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmOrder {
+    pub image: Image,
+    pub warm: Warm,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +147,10 @@ pub struct Offer {
     pub job: Arc<Job>,
     pub image: Image,
     pub release: Option<u64>,
+    /// Of the rollout that leads to the release; `None`: none does now.
+    pub phase: Option<Phase>,
+    /// What the container may have, in bytes: what the job asks for, or what the task has grown to.
+    pub memory: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,8 +198,21 @@ pub enum Refusal {
     NoSuchChannel { channel: ChannelId },
     #[error("channel {} has no release before the current one", channel.name)]
     NoPreviousRelease { channel: ChannelId },
+    #[error("channel {} can't move to that image: {objection}", channel.name)]
+    Objection {
+        channel: ChannelId,
+        objection: String,
+    },
     #[error("channel {} is at that release already", channel.name)]
     AlreadyThere { channel: ChannelId },
+    #[error("channel {} has no rollout under way", channel.name)]
+    NoRollout { channel: ChannelId },
+    #[error("the rollout of channel {} is paused already", channel.name)]
+    AlreadyPaused { channel: ChannelId },
+    #[error("the rollout of channel {} is not paused", channel.name)]
+    NotPaused { channel: ChannelId },
+    #[error("the rollout of channel {} has promoted its release; `muster rollout rollback` takes it back", channel.name)]
+    AlreadyPromoted { channel: ChannelId },
     #[error("the store was not restored from a backup: there is nothing to adopt")]
     NotRestored,
     #[error(
@@ -225,6 +273,14 @@ pub enum Notice {
     Released {
         channel: ChannelId,
         release: Release,
+    },
+    /// A rollout began, went a step further or ended.
+    RolloutMoved {
+        channel: ChannelId,
+        release: u64,
+        moment: Moment,
+        /// As it ended.
+        ended: Option<Box<Rollout>>,
     },
     /// Nothing is started or stopped from now on.
     SafeModeEntered(SafeMode),

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use crate::agent::{Agent, HeldImage, Hello};
-use crate::channel::{Cause, Channel, ChannelId};
-use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, SessionNo, TaskId, TeamName, Term, Ticket};
-use crate::image::{Digest, Repository, Tag};
+use crate::channel::{Candidate, Channel, ChannelId, Following, Release, Warm};
+use crate::ids::{
+    AgentId, AttemptId, AttemptNo, JobId, JobName, SessionNo, TaskId, TeamName, Term, Ticket,
+};
+use crate::image::{Image, Tag};
 use crate::job::{Job, JobProgress};
 use crate::outcome::{End, Usage};
 use crate::ranges::Ranges;
+use crate::rollout::gate::Ran;
+use crate::rollout::policy::Policy;
+use crate::rollout::{Command, Rollout};
 use crate::safe_mode::SafeMode;
 use crate::task::TaskRow;
 use crate::time::Timestamp;
@@ -42,6 +47,11 @@ pub enum Event {
         session: SessionNo,
         held: Option<Vec<HeldImage>>,
     },
+    /// How far an agent is with images that were ordered ahead of their tasks.
+    AgentFetches {
+        agent: AgentId,
+        fetches: Vec<Fetch>,
+    },
     /// An agent says how an attempt stands.
     Reported(Report),
     AgentCordoned {
@@ -67,18 +77,46 @@ pub enum Event {
     ChannelSet {
         ticket: Ticket,
         channel: ChannelId,
-        repository: Repository,
         tag: Tag,
-        digest: Digest,
+        candidate: Box<Candidate>,
     },
     /// A followed tag was resolved at the registry. A webhook is only a reason to look. It counts only
     /// while the channel still follows that tag.
     ImageResolved {
         channel: ChannelId,
-        repository: Repository,
         tag: Tag,
-        digest: Digest,
-        cause: Cause,
+        candidate: Box<Candidate>,
+    },
+    /// Somebody wants a channel moved to a digest, whatever its tag means.
+    RolloutAsked {
+        ticket: Ticket,
+        channel: ChannelId,
+        candidate: Box<Candidate>,
+    },
+    /// Somebody tells the channel's rollout what to do.
+    RolloutTold {
+        ticket: Ticket,
+        channel: ChannelId,
+        command: Command,
+        by: String,
+    },
+    /// Somebody changes what the channel's next rollouts have to pass.
+    PolicySet {
+        ticket: Ticket,
+        channel: ChannelId,
+        policy: Box<Policy>,
+    },
+    /// Somebody changes how many containers wait for the channel's tasks.
+    WarmSet {
+        ticket: Ticket,
+        channel: ChannelId,
+        warm: Warm,
+    },
+    /// Somebody changes how the channel's tag is looked at.
+    FollowingSet {
+        ticket: Ticket,
+        channel: ChannelId,
+        following: Following,
     },
     /// Somebody wants an earlier release back.
     RolledBack {
@@ -86,6 +124,7 @@ pub enum Event {
         channel: ChannelId,
         to: RollbackTo,
         reason: String,
+        by: String,
     },
     /// Somebody lets tasks out of quarantine: one, or all of the team.
     Requeued {
@@ -113,9 +152,28 @@ pub enum Event {
     Tick,
 }
 
+/// An image on its way to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    pub image: Image,
+    /// Of the layers that the engine has begun to fetch.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    /// Why it failed; empty: it is under way.
+    pub problem: String,
+}
+
 #[derive(Debug, Clone)]
 pub enum Restored {
-    Channel(Channel),
+    Channel(Box<Channel>),
+    /// One that is under way; after its channel, before the jobs.
+    Rollout(Box<Rollout>),
+    /// An attempt of a job that followed a channel; oldest first.
+    Ran {
+        team: TeamName,
+        name: JobName,
+        ran: Ran,
+    },
     /// Its link is `Unreachable` and nothing is live on it yet.
     Agent(Agent),
     Job {
@@ -145,12 +203,12 @@ pub struct Prior {
     pub body: [u8; 32],
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RollbackTo {
     /// The release before the current one.
     Previous,
-    /// What the store has under the release's number.
-    Release { number: u64, digest: Digest },
+    /// As the store has it.
+    Release(Box<Release>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The fleet: everything live, and what every piece of news means for it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,15 +8,18 @@ use crate::agent::Agent;
 use crate::channel::{Channel, ChannelId};
 use crate::effect::{Effects, Notice, Record};
 use crate::event::Event;
-use crate::ids::{AgentId, JobId, TeamName};
+use crate::ids::{AgentId, JobId, TaskId, TeamName};
 use crate::image::Image;
 use crate::job::{Job, LiveJob};
 use crate::spec::{ImageSource, Pin};
+use crate::task::Task;
 use crate::time::{Millis, Timestamp};
 
 mod attempts;
+mod cut_off;
 mod explain;
 mod invariants;
+mod jobs;
 mod on_adopted;
 mod on_agent_admin;
 mod on_agent_gone;
@@ -27,25 +31,41 @@ mod on_report;
 mod on_restored;
 mod on_submit;
 mod on_tick;
+mod orphans;
+mod pace;
 mod place;
+mod pulls;
 mod queue;
+mod rollouts;
+mod rows;
 mod safe;
 mod silence;
+mod specs;
 mod take_over;
+mod tally;
 mod timers;
 mod trouble;
 
-pub use explain::{Blocker, Explanation, Waiting};
+pub use explain::{Blocker, Explanation, OutOfSight, Waiting};
 pub use invariants::{Broken, Cursor, Stuck};
 pub use silence::Suspicion;
+pub(crate) use tally::Standing;
+pub use tally::Tally;
 
+use jobs::Jobs;
+use orphans::Orphans;
+use pace::Paces;
+use place::Look;
+use pulls::Pulls;
 use queue::Queue;
+use rollouts::Rollouts;
 use safe::Safe;
 use silence::Silence;
-use timers::Timers;
+use specs::Specs;
+use timers::{Timer, Timers};
 use trouble::Trouble;
 
-/// Durations that a policy sets.
+/// Durations and rates that a policy sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How long an agent may be silent before its attempts are given up.
@@ -58,10 +78,14 @@ pub struct Limits {
     pub offer_patience: Millis,
     /// How long after its own limit an attempt is stopped by the coordinator.
     pub timeout_backstop: Millis,
+    /// How long a container without a journal is left alone if nobody here knows its attempt.
+    pub orphan_grace: Millis,
+    /// Retries of one team that go each minute whatever else the team does; at least 1.
+    pub retries_per_minute: u32,
 }
 
 impl Default for Limits {
-    /// 10 minutes, 80 seconds, 10 seconds, 15 seconds, 1 minute.
+    /// 10 minutes, 80 seconds, 10 seconds, 15 seconds, 1 minute, 10 minutes, 10 retries.
     fn default() -> Self {
         Self {
             lost_after: Millis::from_secs(600),
@@ -69,7 +93,16 @@ impl Default for Limits {
             loss_interval: Millis::from_secs(10),
             offer_patience: Millis::from_secs(15),
             timeout_backstop: Millis::from_secs(60),
+            orphan_grace: Millis::from_secs(600),
+            retries_per_minute: 10,
         }
+    }
+}
+
+impl Limits {
+    /// When the coordinator stops a run of this job that its agent should have stopped.
+    fn backstop(&self, job: &Job, started: Timestamp) -> Timestamp {
+        started + job.spec.run_timeout + self.timeout_backstop
     }
 }
 
@@ -77,15 +110,22 @@ impl Default for Limits {
 #[derive(Debug, Default)]
 pub struct Fleet {
     limits: Limits,
-    jobs: BTreeMap<JobId, LiveJob>,
+    jobs: Jobs,
+    tally: Tally,
+    specs: Specs,
     /// Keys of the jobs in `jobs`; the store has the rest.
     keys: BTreeMap<(TeamName, String), JobId>,
     agents: BTreeMap<AgentId, Agent>,
     channels: BTreeMap<ChannelId, Channel>,
+    rollouts: Rollouts,
     queue: Queue,
+    look: Look,
     timers: Timers,
+    paces: Paces,
     silence: Silence,
     trouble: BTreeMap<AgentId, Trouble>,
+    pulls: Pulls,
+    orphans: Orphans,
     /// Live attempts of each team, for fair shares.
     team_live: BTreeMap<TeamName, u32>,
     /// Live attempts that carry a concurrency key.
@@ -117,7 +157,7 @@ impl Fleet {
     pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Effects) {
         match event {
             Event::Restored(row) => self.on_restored(now, row),
-            Event::Submitted { ticket, jobs } => self.on_submit(now, ticket, jobs, out),
+            Event::Submitted { ticket, jobs } => self.on_submit(ticket, jobs, out),
             Event::CancelRequested {
                 ticket,
                 job,
@@ -141,6 +181,7 @@ impl Fleet {
             } => {
                 self.on_agent_beat(now, &agent, session, held);
             }
+            Event::AgentFetches { agent, fetches } => self.on_fetches(now, &agent, fetches, out),
             Event::Reported(report) => self.on_report(now, report, out),
             Event::AgentCordoned {
                 ticket,
@@ -164,38 +205,49 @@ impl Fleet {
             Event::ChannelSet {
                 ticket,
                 channel,
-                repository,
                 tag,
-                digest,
-            } => {
-                let target = on_channel::Target {
-                    repository,
-                    tag,
-                    digest,
-                };
-                self.on_channel_set(now, ticket, channel, target, out);
-            }
+                candidate,
+            } => self.on_channel_set(now, ticket, &channel, tag, *candidate, out),
             Event::ImageResolved {
                 channel,
-                repository,
                 tag,
-                digest,
-                cause,
-            } => {
-                let target = on_channel::Target {
-                    repository,
-                    tag,
-                    digest,
-                };
-                self.on_image_resolved(now, &channel, &target, cause, out);
-            }
+                candidate,
+            } => self.on_image_resolved(now, &channel, &tag, *candidate, out),
+            Event::RolloutAsked {
+                ticket,
+                channel,
+                candidate,
+            } => self.on_rollout_asked(now, ticket, &channel, *candidate, out),
+            Event::RolloutTold {
+                ticket,
+                channel,
+                command,
+                by,
+            } => self.on_rollout_told(now, ticket, &channel, command, &by, out),
+            Event::PolicySet {
+                ticket,
+                channel,
+                policy,
+            } => self.on_policy_set(ticket, &channel, *policy, out),
+            Event::FollowingSet {
+                ticket,
+                channel,
+                following,
+            } => self.on_following_set(ticket, &channel, following, out),
+            Event::WarmSet {
+                ticket,
+                channel,
+                warm,
+            } => self.on_warm_set(ticket, &channel, warm, out),
             Event::RolledBack {
                 ticket,
                 channel,
                 to,
                 reason,
+                by,
             } => {
-                self.on_rolled_back(now, ticket, &channel, to, reason, out);
+                let wish = on_channel::Rollback { to, reason, by };
+                self.on_rolled_back(now, ticket, &channel, wish, out);
             }
             Event::Requeued { ticket, team, task } => {
                 self.on_requeued(now, ticket, &team, task, out);
@@ -215,13 +267,18 @@ impl Fleet {
     /// The effects of the batch may be carried out when all their records are stored. Jobs that
     /// ended in the batch are forgotten here: from the commit on, the store has them.
     pub fn settle(&mut self, now: Timestamp, out: &mut Effects) {
-        if self.safe.is_none() && std::mem::take(&mut self.placeable) {
-            self.place(now, out);
+        if self.safe.is_none() {
+            self.drive_rollouts(now, out);
+            if std::mem::take(&mut self.placeable) {
+                self.place(now, out);
+            }
+            self.record_rollouts(out);
         }
         for id in std::mem::take(&mut self.dirty) {
-            let Some(live) = self.jobs.get(&id) else {
+            let Some(live) = self.jobs.get_mut(id) else {
                 continue;
             };
+            self.tally.note(live);
             let progress = live.progress.clone();
             let ended = progress.ended.is_some();
             out.record(Record::JobProgress { job: id, progress });
@@ -229,6 +286,8 @@ impl Fleet {
             if ended {
                 self.forget(id);
                 out.notify(Notice::JobEnded { job: id });
+            } else {
+                self.jobs.rest(id);
             }
         }
     }
@@ -256,13 +315,43 @@ impl Fleet {
 
     /// A job that has not ended.
     #[must_use]
-    pub fn job(&self, id: JobId) -> Option<&LiveJob> {
-        self.jobs.get(&id)
+    pub fn job(&self, id: JobId) -> Option<Cow<'_, LiveJob>> {
+        self.jobs.get(id)
     }
 
-    /// Jobs that have not ended.
-    pub fn jobs(&self) -> impl Iterator<Item = &LiveJob> {
-        self.jobs.values()
+    /// Jobs that have not ended, in order of id.
+    pub fn jobs(&self) -> impl Iterator<Item = Cow<'_, LiveJob>> {
+        self.jobs.iter()
+    }
+
+    /// The ids of those, in order.
+    pub fn job_ids(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.ids()
+    }
+
+    /// Tasks that were assigned at least once and have not ended, in order of id.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.jobs.all_begun().flat_map(|live| {
+            let id = |index: &u32| TaskId {
+                job: live.job.id,
+                index: *index,
+            };
+            live.tasks
+                .iter()
+                .map(move |(index, task)| (id(index), task))
+        })
+    }
+
+    /// A task of a job that has not ended; `None` if it was never assigned or has ended.
+    #[must_use]
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.jobs.begun(id.job)?.tasks.get(&id.index)
+    }
+
+    /// How many of their tasks stand where. Costs nothing, however many there are.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// Whether a live job has this key; the store knows about those that ended.
@@ -272,8 +361,13 @@ impl Fleet {
     }
 
     fn forget(&mut self, id: JobId) {
-        if let Some(live) = self.jobs.remove(&id) {
+        if let Some(live) = self.jobs.remove(id) {
             self.queue.remove(&live);
+            self.specs.leave(&live.job);
+            if let Some(timeout) = live.job.spec.queue_timeout {
+                let due = live.job.created + timeout;
+                self.timers.clear(due, Timer::QueueTimeout(id));
+            }
             if let Some(key) = &live.job.key {
                 self.keys.remove(&(live.job.team.clone(), key.key.clone()));
             }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::hash;
+use crate::time::Timestamp;
+
 /// Crockford's base32 in lower case: no i, l, o or u, so that an id survives being read aloud.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// 128 bits at five bits a character.
@@ -18,6 +21,20 @@ pub const SHORT_ID_LENGTH: usize = 8;
 pub struct JobId(pub Uuid);
 
 impl JobId {
+    /// The id of a job that the fleet makes itself at that moment: the same in every replay, and
+    /// different for different `of`. It sorts among the others like any UUIDv7.
+    #[must_use]
+    pub fn derived(at: Timestamp, of: &str) -> Self {
+        let clock = u128::from(at.0 & 0xffff_ffff_ffff) << 80;
+        let (high, low) = (
+            hash::of_bytes(of.as_bytes()),
+            hash::mix(at.0 ^ !hash::of_bytes(of.as_bytes())),
+        );
+        let version = 0x7 << 76 | u128::from(high & 0xfff) << 64;
+        let variant = 0b10 << 62 | u128::from(low >> 2);
+        Self(Uuid::from_u128(clock | version | variant))
+    }
+
     /// The last eight characters, for people.
     #[must_use]
     pub fn short(&self) -> String {
@@ -214,6 +231,10 @@ name!(
 name!(
     /// What tasks call the image they follow.
     ChannelName
+);
+name!(
+    /// Credentials for registries that the coordinator's operator has put there.
+    CredentialsName
 );
 
 /// One leadership of a coordinator. Grows with every start; the fence between coordinators.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The registry of a reference that names none, as the docker command has it.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -18,6 +19,11 @@ impl Digest {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// `sha256:4c1a93b2`, for people.
@@ -57,35 +63,70 @@ impl FromStr for Digest {
     }
 }
 
+/// The digests that begin with what a person typed: 8 to 64 of the digits, with or without `sha256:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestPrefix {
+    /// The smallest and the largest of them; equal if all 64 digits were given.
+    pub first: Digest,
+    pub last: Digest,
+}
+
+/// As many as [`Digest::short`] has: what lists show can be typed.
+const PREFIX_MIN: usize = 8;
+
+impl FromStr for DigestPrefix {
+    type Err = BadImage;
+
+    fn from_str(text: &str) -> Result<Self, BadImage> {
+        let bad = || BadImage::DigestPrefix {
+            text: text.to_owned(),
+        };
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        if !(PREFIX_MIN..=64).contains(&digits.len()) || !digits.is_ascii() {
+            return Err(bad());
+        }
+        let filled = |fill: &str| {
+            let rest = fill.repeat(64 - digits.len());
+            format!("sha256:{digits}{rest}").parse().map_err(|_| bad())
+        };
+        Ok(Self {
+            first: filled("0")?,
+            last: filled("f")?,
+        })
+    }
+}
+
 /// A registry and a path in it, e.g. `docker.io/library/python`. Never a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repository {
-    registry: String,
-    path: String,
+    /// Both, with a slash between them; shared, because very many jobs name few.
+    text: Arc<str>,
+    registry: usize,
 }
 
 impl Repository {
     /// Host and optional port, e.g. `registry.example:5000`.
     #[must_use]
     pub fn registry(&self) -> &str {
-        &self.registry
+        &self.text[..self.registry]
     }
 
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        &self.text[self.registry + 1..]
     }
 
     /// The last part of the path: `python` of `docker.io/library/python`.
     #[must_use]
     pub fn basename(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or(&self.path)
+        let path = self.path();
+        path.rsplit('/').next().unwrap_or(path)
     }
 }
 
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.path)
+        f.write_str(&self.text)
     }
 }
 
@@ -122,7 +163,10 @@ impl FromStr for Repository {
         if !registry.chars().all(host_ok) {
             return Err(bad("does not begin with a host name"));
         }
-        Ok(Self { registry, path })
+        Ok(Self {
+            text: format!("{registry}/{path}").into(),
+            registry: registry.len(),
+        })
     }
 }
 
@@ -265,6 +309,10 @@ impl FromStr for Image {
 pub enum BadImage {
     #[error("{text:?} is not a digest: sha256: and 64 lower-case hexadecimal digits")]
     Digest { text: String },
+    #[error(
+        "{text:?} is not a digest or the beginning of one: sha256: and 8 to 64 lower-case hexadecimal digits"
+    )]
+    DigestPrefix { text: String },
     #[error("repository {text:?} {problem}")]
     Repository { text: String, problem: &'static str },
     #[error("{text:?} is not a tag: up to 128 letters, digits, '_', '.' and '-'")]

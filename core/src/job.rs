@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::fleet::Standing;
 use crate::ids::{AttemptNo, JobId, TeamName};
 use crate::image::Image;
 use crate::outcome::{End, Outcome};
 use crate::ranges::Ranges;
-use crate::spec::Spec;
+use crate::spec::{Requirements, Resources, Spec};
 use crate::task::{Phase, Task};
 use crate::time::Timestamp;
 
@@ -19,7 +20,7 @@ pub struct Job {
     pub spec: Arc<Spec>,
     /// 1 to `limits::ARRAY`.
     pub array: u32,
-    pub key: Option<IdempotencyKey>,
+    pub key: Option<Box<IdempotencyKey>>,
     /// The image of all attempts, unless the job follows a channel with `Pin::Task`.
     pub pinned: Option<Image>,
     /// The release that gave the pinned image.
@@ -58,6 +59,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Of a job of so many tasks that was just submitted.
+    pub(crate) fn submitted(array: u32) -> Self {
+        Self {
+            pending: array,
+            ..Self::default()
+        }
+    }
+
     /// The count of one end.
     pub const fn ended_mut(&mut self, outcome: Outcome) -> &mut u32 {
         match outcome {
@@ -144,7 +153,7 @@ pub struct CancelRequest {
 }
 
 /// A job with tasks that have not ended, as the fleet holds it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveJob {
     pub job: Arc<Job>,
     /// Order of submission: first in, first out among equal priorities.
@@ -155,7 +164,9 @@ pub struct LiveJob {
     /// Tasks that were assigned at least once and have not ended.
     pub tasks: BTreeMap<u32, Task>,
     /// Pending tasks of `tasks` whose delay is over.
-    pub ready: BTreeSet<u32>,
+    pub ready: Ready,
+    /// What of it is in the fleet's [`Tally`](crate::fleet::Tally).
+    pub(crate) counted: Standing,
 }
 
 impl LiveJob {
@@ -164,10 +175,7 @@ impl LiveJob {
         let progress = JobProgress {
             unstarted: Ranges::up_to(job.array),
             withdrawn: Vec::new(),
-            counts: Counts {
-                pending: job.array,
-                ..Counts::default()
-            },
+            counts: Counts::submitted(job.array),
             started: None,
             ended: None,
             cancel: None,
@@ -179,7 +187,8 @@ impl LiveJob {
             progress,
             fence: AttemptNo(0),
             tasks: BTreeMap::new(),
-            ready: [].into(),
+            ready: Ready::default(),
+            counted: Standing::default(),
         }
     }
 
@@ -188,5 +197,71 @@ impl LiveJob {
     pub fn assignable(&self) -> u32 {
         let retries = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
         self.progress.unstarted.count().saturating_add(retries)
+    }
+
+    /// What the assignable tasks ask for, as [`Spent::memory`](crate::retry::Spent), in order.
+    pub(crate) fn sizes(&self) -> Vec<u64> {
+        let mut sizes: Vec<u64> = self.ready.0.keys().copied().collect();
+        if self.progress.unstarted.count() > 0 && sizes.first() != Some(&0) {
+            sizes.insert(0, 0);
+        }
+        sizes
+    }
+}
+
+impl Job {
+    /// What an attempt needs whose task has grown to so many bytes of memory; 0: it has not.
+    #[must_use]
+    pub fn needs(&self, memory: u64) -> Arc<Requirements> {
+        let needs = &self.spec.requirements;
+        if memory == 0 {
+            return Arc::clone(needs);
+        }
+        Arc::new(Requirements {
+            resources: Resources {
+                memory_bytes: memory,
+                ..needs.resources.clone()
+            },
+            ..Requirements::clone(needs)
+        })
+    }
+
+    /// How many bytes such an attempt asks for.
+    #[must_use]
+    pub fn memory(&self, grown: u64) -> u64 {
+        match grown {
+            0 => self.spec.requirements.resources.memory_bytes,
+            grown => grown,
+        }
+    }
+}
+
+/// Pending tasks that may be assigned now, by the memory that they have grown to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ready(BTreeMap<u64, BTreeSet<u32>>);
+
+impl Ready {
+    pub(crate) fn insert(&mut self, memory: u64, index: u32) {
+        self.0.entry(memory).or_default().insert(index);
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) {
+        self.0.retain(|_, tasks| {
+            tasks.remove(&index);
+            !tasks.is_empty()
+        });
+    }
+
+    pub(crate) fn contains(&self, index: u32) -> bool {
+        self.0.values().any(|tasks| tasks.contains(&index))
+    }
+
+    fn len(&self) -> usize {
+        self.0.values().map(BTreeSet::len).sum()
+    }
+
+    /// Those that have grown to so much.
+    pub(crate) fn of(&self, memory: u64) -> impl Iterator<Item = u32> {
+        self.0.get(&memory).into_iter().flatten().copied()
     }
 }

@@ -9,6 +9,7 @@
     reason = "a new state or a new kind of news has to answer for every pair"
 )]
 
+mod hash;
 pub mod ids;
 pub mod time;
 
@@ -21,9 +22,11 @@ pub mod spec;
 
 pub mod agent;
 pub mod channel;
+pub mod error_chain;
 pub mod job;
 pub mod redact;
 pub mod retry;
+pub mod rollout;
 pub mod safe_mode;
 pub mod task;
 

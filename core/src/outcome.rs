@@ -108,6 +108,8 @@ pub enum EndReason {
     ContainerGone,
     /// The agent was silent for too long.
     AgentLost,
+    /// Its host stopped it because it had heard nothing of the coordinator for so long.
+    Disconnected,
     /// It is known that it never ran.
     NeverStarted,
     /// The agent would not take it.
@@ -126,7 +128,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Exited,
         Self::Signaled,
         Self::ChildOom,
@@ -142,6 +144,7 @@ impl EndReason {
         Self::EngineLost,
         Self::ContainerGone,
         Self::AgentLost,
+        Self::Disconnected,
         Self::NeverStarted,
         Self::Refused,
         Self::Rejected,
@@ -171,6 +174,7 @@ impl EndReason {
             Self::EngineLost => "engine_lost",
             Self::ContainerGone => "container_gone",
             Self::AgentLost => "agent_lost",
+            Self::Disconnected => "disconnected",
             Self::NeverStarted => "never_started",
             Self::Refused => "refused",
             Self::Rejected => "rejected",
@@ -215,6 +219,7 @@ impl EndReason {
             | Self::EngineLost
             | Self::ContainerGone
             | Self::AgentLost
+            | Self::Disconnected
             | Self::Dropped
             | Self::StoreRestored
             | Self::Other => false,

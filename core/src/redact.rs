@@ -7,17 +7,25 @@
 pub const REMOVED: &str = "***";
 
 /// Parts of names whose values are secrets.
-const SECRET: [&str; 9] = [
+const SECRET: [&str; 15] = [
     "secret",
     "password",
     "passwd",
+    "passphrase",
     "token",
     "authorization",
     "credential",
+    "signature",
     "api_key",
     "apikey",
+    "access_key",
     "private_key",
+    "encryption_key",
+    "signing_key",
+    "init_key",
 ];
+/// Last words of such names that mean something else inside others: `author`, `passthrough`.
+const SECRET_WORDS: [&str; 4] = ["auth", "pass", "pat", "pwd"];
 /// Ends of names whose values only say where a secret is.
 const PLACES: [&str; 4] = ["_file", "_dir", "_path", "_url"];
 /// Words that announce one.
@@ -35,14 +43,16 @@ pub fn redact(text: &str) -> String {
 #[must_use]
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    SECRET.iter().any(|part| name.contains(part)) && !PLACES.iter().any(|end| name.ends_with(end))
+    let last = name.rsplit('_').next().unwrap_or_default();
+    let is_secret = SECRET_WORDS.contains(&last) || SECRET.iter().any(|part| name.contains(part));
+    is_secret && !PLACES.iter().any(|end| name.ends_with(end))
 }
 
 fn redact_line(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
-    let mut rest = without_userinfo(line);
-    while let Some(word) = next_word(&rest) {
-        let (before, name, after) = word;
+    let line = without_userinfo(line);
+    let mut rest = line.as_str();
+    while let Some((before, name, after)) = next_word(rest) {
         out.push_str(before);
         out.push_str(name);
         let is_scheme = SCHEMES
@@ -55,7 +65,7 @@ fn redact_line(line: &str) -> String {
         } else {
             None
         };
-        let after = match value {
+        rest = match value {
             Some((skipped, length)) if length > 0 => {
                 out.push_str(&after[..skipped]);
                 out.push_str(REMOVED);
@@ -63,9 +73,8 @@ fn redact_line(line: &str) -> String {
             }
             Some(_) | None => after,
         };
-        rest = after.to_owned();
     }
-    out.push_str(&rest);
+    out.push_str(rest);
     out
 }
 
@@ -83,34 +92,63 @@ const fn is_name(c: char) -> bool {
 
 /// Where the value of a name begins and how long it is, if one follows.
 fn value_after(text: &str) -> Option<(usize, usize)> {
-    let quoted = text.trim_start_matches(['"', '\'', '\\']);
-    let spaced = quoted.trim_start_matches(' ');
+    let after = text.trim_start_matches(['"', '\'', '\\']);
+    let spaced = after.trim_start_matches(' ');
     let assigned = spaced.strip_prefix(['=', ':'])?;
     // `password::check` is a path.
     if assigned.starts_with(':') {
         return None;
     }
     let value = assigned.trim_start_matches(' ');
-    if let Some(list) = value.strip_prefix('[') {
-        let end = list.find(']').unwrap_or(list.len());
-        return Some((text.len() - list.len(), end));
-    }
-    let inner = value.trim_start_matches(['"', '\'', '\\']);
-    let skipped = text.len() - inner.len();
-    if inner.len() < value.len() {
-        let end = inner.find(['"', '\'']).unwrap_or(inner.len());
-        return Some((skipped, end));
+    let skipped = text.len() - value.len();
+    if let Some((opening, length)) = bracketed(value).or_else(|| quoted(value)) {
+        return Some((skipped + opening, length));
     }
     let scheme = SCHEMES.iter().find(|scheme| {
-        let head = inner.get(..scheme.len());
+        let head = value.get(..scheme.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(scheme))
-            && inner[scheme.len()..].starts_with(' ')
+            && value[scheme.len()..].starts_with(' ')
     });
     let length = match scheme {
-        Some(scheme) => scheme.len() + 1 + token_len(&inner[scheme.len() + 1..]),
-        None => token_len(inner),
+        Some(scheme) => scheme.len() + 1 + token_len(&value[scheme.len() + 1..]),
+        None => token_len(value),
     };
     Some((skipped, length))
+}
+
+/// How long the opening of a list or a map is, and what is in it. One that is not closed goes to the end.
+fn bracketed(text: &str) -> Option<(usize, usize)> {
+    let (open, close) = match text.chars().next()? {
+        '[' => ('[', ']'),
+        '{' => ('{', '}'),
+        _ => return None,
+    };
+    let mut depth = 0_usize;
+    let end = text.char_indices().find(|(_, c)| {
+        if *c == open {
+            depth += 1;
+        } else if *c == close {
+            depth -= 1;
+        }
+        depth == 0
+    });
+    Some((1, end.map_or(text.len(), |(at, _)| at) - 1))
+}
+
+/// The same for a quoted text. The quote that closes it has as many backslashes before it as the one
+/// that opens it; one that is not closed goes to the end.
+fn quoted(text: &str) -> Option<(usize, usize)> {
+    let slashes = text.len() - text.trim_start_matches('\\').len();
+    let quote = text[slashes..].chars().next();
+    let quote = quote.filter(|c| matches!(c, '"' | '\''))?;
+    let inner = &text[slashes + 1..];
+    let closes = |at: &usize| {
+        let before = &inner[..*at];
+        before.len() - before.trim_end_matches('\\').len() == slashes
+    };
+    let mut quotes = inner.match_indices(quote).map(|(at, _)| at);
+    let end = quotes.find(closes).map(|at| at - slashes);
+    Some((slashes + 1, end.unwrap_or(inner.len())))
 }
 
 fn token_len(text: &str) -> usize {
@@ -174,6 +212,33 @@ mod tests {
                 "token bucket of team etl, attempt.number=3",
             ),
             ("muster::password::check ok", "muster::password::check ok"),
+            (r#"{"password":"c4\"n4ry"}"#, r#"{"password":"***"}"#),
+            (
+                r#"{"password":"c4'n4ry","n":1}"#,
+                r#"{"password":"***","n":1}"#,
+            ),
+            (
+                r#"body="{\"password\":\"c4n4ry\",\"n\":1}""#,
+                r#"body="{\"password\":\"***\",\"n\":1}""#,
+            ),
+            (
+                r#"{"token":{"a":"c4n4ry"},"n":1}"#,
+                r#"{"token":{***},"n":1}"#,
+            ),
+            (r#"{"auth":"YW5uOmM0bjRyeQ=="}"#, r#"{"auth":"***"}"#),
+            (
+                "DB_PASS=c4n4ry AWS_ACCESS_KEY_ID=c4n4ry",
+                "DB_PASS=*** AWS_ACCESS_KEY_ID=***",
+            ),
+            (
+                "PGPASSFILE=/x passthrough=1 author=ann",
+                "PGPASSFILE=/x passthrough=1 author=ann",
+            ),
+            (
+                "https://s3/x?X-Amz-Signature=c4n4ry&n=1",
+                "https://s3/x?X-Amz-Signature=***&n=1",
+            ),
+            ("idempotency_key=load-2026", "idempotency_key=load-2026"),
             ("", ""),
             ("password=", "password="),
             ("passwort ä=ö, Straße", "passwort ä=ö, Straße"),
@@ -192,9 +257,21 @@ mod tests {
             "token=",
             "bearer ",
             "secret:\u{e9}",
+            "token={",
+            "token={]",
+            "token=\"",
+            "token=\\\\",
+            "token=\\\"\u{e9}\\\\\"",
             "a://b@c@d",
         ] {
             let _ = redact(given);
         }
+    }
+
+    #[test]
+    fn a_long_line_is_read_once() {
+        // Megabytes in one line are what a dump looks like; this would take hours if each word cost the rest.
+        let long = "a=1 password=c4n4ry ".repeat(100_000);
+        assert_eq!(redact(&long), "a=1 password=*** ".repeat(100_000));
     }
 }

@@ -1,11 +1,12 @@
 //! Whether a task gets another attempt: a pure function of its policy, its budgets and the end.
 
+use crate::hash;
 use crate::ids::TaskId;
 use crate::outcome::{End, EndReason, Outcome};
 use crate::spec::{Backoff, BackoffKind, Delivery, RetryAction, RetryPolicy, RetryRule};
 use crate::time::Millis;
 
-/// Retries a task has used up. Preemptions and refusals cost nothing but are counted for the delay.
+/// What a task's attempts have cost it. Preemptions and refusals cost nothing but are counted for the delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spent {
     pub user: u32,
@@ -13,6 +14,8 @@ pub struct Spent {
     pub free: u32,
     /// Attempts that were running when something that is not the task's ended them.
     pub deaths: u32,
+    /// What its attempts ask for since one had too little memory, in bytes; 0: what the job asks for.
+    pub memory: u64,
 }
 
 /// After so many deaths a task is suspected of killing what it runs on, and waits for a person.
@@ -25,10 +28,12 @@ pub enum Budget {
     Infra,
     /// It never ran, or an operator took its place away.
     Free,
+    /// The release that was on trial: the next attempt runs the one before.
+    Trial,
 }
 
 impl Budget {
-    pub const ALL: [Self; 3] = [Self::User, Self::Infra, Self::Free];
+    pub const ALL: [Self; 4] = [Self::User, Self::Infra, Self::Free, Self::Trial];
 
     /// The word that stored rows use.
     #[must_use]
@@ -37,6 +42,7 @@ impl Budget {
             Self::User => "user",
             Self::Infra => "infra",
             Self::Free => "free",
+            Self::Trial => "trial",
         }
     }
 
@@ -85,10 +91,9 @@ pub fn decide(
     delivery: Delivery,
     spent: Spent,
 ) -> Decision {
-    let rule = policy.rules.iter().find(|rule| matches(rule, end));
-    let budget = match rule.map(|rule| rule.action) {
+    let budget = match action(policy, end) {
         Some(RetryAction::Fail) => return Decision::Final,
-        Some(RetryAction::Retry) => budget_of(end).or(Some(Budget::Infra)),
+        Some(RetryAction::Retry | RetryAction::Grow(_)) => budget_of(end).or(Some(Budget::Infra)),
         None => budget_of(end),
     };
     let Some(budget) = budget else {
@@ -113,7 +118,7 @@ pub fn decide(
     let (used, allowed) = match budget {
         Budget::User => (spent.user, policy.user),
         Budget::Infra => (spent.infra, policy.infra),
-        Budget::Free => (spent.free, u32::MAX),
+        Budget::Free | Budget::Trial => (spent.free, u32::MAX),
     };
     if used >= allowed {
         return Decision::Final;
@@ -130,6 +135,22 @@ pub fn decide(
         | Outcome::InfraError => delay(&policy.backoff, used, chance(task, spent)),
     };
     Decision::Retry { budget, delay }
+}
+
+/// What the attempt after this end asks for, in bytes, if this one asked for `asked`; `None`: a rule wants more
+/// than it allows.
+#[must_use]
+pub fn memory_after(end: &End, policy: &RetryPolicy, asked: u64) -> Option<u64> {
+    match action(policy, end) {
+        Some(RetryAction::Grow(growth)) => growth.after(asked),
+        Some(RetryAction::Fail | RetryAction::Retry) | None => Some(asked),
+    }
+}
+
+/// What the first rule for such an end says.
+fn action(policy: &RetryPolicy, end: &End) -> Option<RetryAction> {
+    let rule = policy.rules.iter().find(|rule| matches(rule, end));
+    rule.map(|rule| rule.action)
 }
 
 /// Whether the rule is for such an end. No rule is for a task that was done, canceled, refused by an agent, or
@@ -182,14 +203,11 @@ pub fn delay(backoff: &Backoff, used: u32, chance: u16) -> Millis {
     Millis(u64::try_from(part).expect("a part of a u64"))
 }
 
-/// A number that differs by task and by retry and is the same in every replay: the splitmix64
-/// finalizer over the random end of the job's id, the index and what was spent.
+/// A number that differs by task and by retry and is the same in every replay.
 fn chance(task: TaskId, spent: Spent) -> u16 {
     let round = u64::from(spent.user) + u64::from(spent.infra) + u64::from(spent.free);
-    let mut z = task.job.entropy() ^ (u64::from(task.index) << 20) ^ (round + 1);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    u16::try_from((z ^ (z >> 31)) & 0xffff).expect("sixteen bits")
+    let mixed = hash::mix(task.job.entropy() ^ (u64::from(task.index) << 20) ^ (round + 1));
+    u16::try_from(mixed & 0xffff).expect("sixteen bits")
 }
 
 #[cfg(test)]

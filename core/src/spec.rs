@@ -1,6 +1,7 @@
 //! What a job asks for. A `Spec` can only be valid: the shell builds it from the wire and is told,
 //! field by field, what it can't take.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub mod limits {
     /// What the engine takes at least.
     pub const MEMORY_MIN: u64 = 6 << 20;
     pub const MEMORY_MAX: u64 = 64 << 40;
+    /// Percent of the memory before.
+    pub const GROWTH: std::ops::RangeInclusive<u32> = 101..=1000;
     pub const PIDS: u32 = 1 << 22;
     pub const CONCURRENCY_KEYS: usize = 8;
     pub const GRACE: Millis = Millis::from_secs(3_600);
@@ -44,7 +47,7 @@ pub mod limits {
 }
 
 /// A job's specification with every default filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spec {
     pub name: JobName,
     pub image: ImageSource,
@@ -65,12 +68,13 @@ pub struct Spec {
     pub retry: RetryPolicy,
     pub success_codes: Vec<u8>,
     pub delivery: Delivery,
+    pub on_disconnect: OnDisconnect,
     pub network: Network,
     pub writable_root: bool,
 }
 
 /// Where the digest comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ImageSource {
     Channel {
         name: ChannelName,
@@ -83,7 +87,7 @@ pub enum ImageSource {
 }
 
 /// Which digest the tasks of a job on a channel run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pin {
     /// Each attempt: the channel's of the moment it is assigned.
     Task,
@@ -91,21 +95,49 @@ pub enum Pin {
     Run,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pull {
     Missing,
     /// Only agents that hold the image may run it.
     Never,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delivery {
     AtLeastOnce,
     /// Never start again after an unknown outcome.
     AtMostOnce,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What becomes of a running attempt while its agent hears nothing of the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnDisconnect {
+    /// It goes on.
+    Finish,
+    /// Its host stops it when the last contact is so long ago.
+    StopAfter(Millis),
+}
+
+/// What two hosts' clocks and the looks at a lease may be apart, besides a tenth of the span.
+const LEASE_SLACK: Millis = Millis::from_secs(5);
+
+impl Spec {
+    /// So long after the last contact with its agent, an attempt has stopped, however its host was cut
+    /// off, unless the host stood still as a whole. `None`: it may still run.
+    #[must_use]
+    pub const fn stopped_after(&self) -> Option<Millis> {
+        match self.on_disconnect {
+            OnDisconnect::Finish => None,
+            OnDisconnect::StopAfter(limit) => {
+                let span = limit.0.saturating_add(self.kill_grace.0);
+                let slack = (span / 10).saturating_add(LEASE_SLACK.0);
+                Some(Millis(span.saturating_add(slack)))
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Network {
     /// The team's bridge network.
     Bridge,
@@ -124,6 +156,8 @@ pub struct Requirements {
     pub held: Option<Image>,
     /// At most so many live attempts of the team with this key.
     pub concurrency: BTreeMap<String, u32>,
+    /// Only agents whose containers stop by themselves when nobody renews their lease.
+    pub lease: bool,
 }
 
 /// Amounts, of a task's request or an agent's capacity.
@@ -138,7 +172,7 @@ pub struct Resources {
     pub custom: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RetryPolicy {
     /// After `failed`, `oom` and `timeout`.
     pub user: u32,
@@ -159,15 +193,64 @@ pub struct RetryRule {
     pub action: RetryAction,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// By its fields; ranges have no order of their own.
+impl Ord for RetryRule {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let Self {
+            outcomes,
+            exit_codes,
+            action,
+        } = self;
+        let bounds = |codes: &[RangeInclusive<u8>]| -> Vec<(u8, u8)> {
+            codes
+                .iter()
+                .cloned()
+                .map(RangeInclusive::into_inner)
+                .collect()
+        };
+        outcomes
+            .cmp(&other.outcomes)
+            .then_with(|| bounds(exit_codes).cmp(&bounds(&other.exit_codes)))
+            .then_with(|| action.cmp(&other.action))
+    }
+}
+
+impl PartialOrd for RetryRule {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RetryAction {
     /// The task takes the end.
     Fail,
     /// Another attempt, as far as the budget goes.
     Retry,
+    /// The same with more memory. An attempt that had the most there is takes the end.
+    Grow(Growth),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much more memory than the last one the next attempt asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Growth {
+    /// Of what the last one asked for: `limits::GROWTH`, 101 to 1000.
+    pub percent: u32,
+    /// No attempt asks for more, in bytes.
+    pub most: u64,
+}
+
+impl Growth {
+    /// What follows an attempt that asked for so many bytes; `None`: it had the most there is.
+    #[must_use]
+    pub fn after(self, asked: u64) -> Option<u64> {
+        let grown = u128::from(asked) * u128::from(self.percent) / 100;
+        let grown = u64::try_from(grown).unwrap_or(u64::MAX);
+        (asked < self.most).then(|| grown.min(self.most))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backoff {
     pub kind: BackoffKind,
     pub initial: Millis,
@@ -177,7 +260,7 @@ pub struct Backoff {
     pub jitter: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackoffKind {
     Fixed,
     /// Doubles with each retry.

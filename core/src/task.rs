@@ -13,6 +13,38 @@ pub struct Task {
     /// The newest attempt: the fence.
     pub last: AttemptNo,
     pub spent: Spent,
+    /// Not stored: after a restart of the coordinator it begins with the last one.
+    pub tried: Tried,
+}
+
+/// Agents where attempts of a task ended for reasons that were not the task's; the newest is last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tried(Vec<AgentId>);
+
+impl Tried {
+    /// So many at most: the oldest is forgotten.
+    const MAX: usize = 8;
+
+    /// Takes note of where the attempt before this wait ended.
+    pub fn note(&mut self, waits: &TaskState) {
+        let previous = match waits {
+            TaskState::Pending {
+                budget: Budget::User,
+                ..
+            }
+            | TaskState::Held { .. } => return,
+            TaskState::Pending { previous, .. } => previous,
+        };
+        self.0.retain(|agent| *agent != previous.agent);
+        if self.0.len() == Self::MAX {
+            self.0.remove(0);
+        }
+        self.0.push(previous.agent.clone());
+    }
+
+    pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
+        self.0.iter()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -118,6 +118,8 @@ points! {
     AgentAfterAck = Agent "agent.after_ack",
     /// The container is gone, the journal is not.
     AgentAfterRemove = Agent "agent.after_remove",
+    /// The journal no longer counts, and its directory is not gone.
+    AgentAfterForget = Agent "agent.after_forget",
     /// Output is in the spool and not shipped.
     AgentLogSpooled = Agent "agent.log_spooled",
     /// A chunk of output was handed to the stream.

@@ -2,6 +2,8 @@
 //!
 //! The `.proto` files are the reference for every field: units, ranges and defaults stand there.
 
+mod codec;
+
 /// Package `muster.v1`.
 #[expect(
     clippy::all,

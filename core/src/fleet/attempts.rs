@@ -1,6 +1,7 @@
 //! Making and ending attempts: the only code that reserves and frees places.
 
 use super::Fleet;
+use super::rows::{ended_row, row_of};
 use super::timers::Timer;
 use crate::effect::{Because, Effects, Notice, Offer, Order, Record};
 use crate::event::AttemptEnd;
@@ -8,8 +9,8 @@ use crate::ids::{AgentId, AttemptId, AttemptNo, JobId, TaskId};
 use crate::job::{Job, LiveJob};
 use crate::outcome::{End, EndReason, Outcome, Usage};
 use crate::retry::{self, Budget, Decision, Spent};
-use crate::task::{Phase, Place, Previous, RowState, Stop, Task, TaskRow, TaskState};
-use crate::time::Timestamp;
+use crate::task::{Phase, Place, Previous, Stop, Task, TaskState, Tried};
+use crate::time::{Millis, Timestamp};
 
 impl Fleet {
     /// Gives the task its next attempt, on `agent`.
@@ -20,21 +21,22 @@ impl Fleet {
         agent: &AgentId,
         out: &mut Effects,
     ) {
-        let Some(live) = self.jobs.get(&id.job) else {
+        let Some(live) = self.jobs.get(id.job) else {
             return;
         };
         let job = live.job.clone();
-        let Some((image, release)) = self.image_of(&job) else {
+        let before = live.tasks.get(&id.index);
+        let Some((image, release)) = self.image_for(&job, id, before) else {
             return;
         };
-        let Some(live) = self.jobs.get_mut(&id.job) else {
+        let Some(live) = self.jobs.get_mut(id.job) else {
             return;
         };
-        live.ready.remove(&id.index);
+        live.ready.remove(id.index);
         let before = live.tasks.remove(&id.index);
         let because = because(&job, before.as_ref());
         let again = before.is_some();
-        let (last, spent) = before.map_or_else(Default::default, |task| (task.last.0, task.spent));
+        let (last, spent, tried) = before.map_or_else(Default::default, carried);
         let number = AttemptNo(last.max(live.fence.0) + 1);
         let place = Place {
             number,
@@ -44,14 +46,14 @@ impl Fleet {
             assigned: now,
             stop: None,
         };
-        let state = TaskState::Held {
-            place,
-            phase: Phase::Assigned,
-        };
         let task = Task {
-            state,
+            state: TaskState::Held {
+                place,
+                phase: Phase::Assigned,
+            },
             last: number,
             spent,
+            tried,
         };
         let row = row_of(&task);
         live.tasks.insert(id.index, task);
@@ -62,7 +64,9 @@ impl Fleet {
         self.queue.update(live);
         self.dirty.insert(id.job);
         let attempt = AttemptId { task: id, number };
-        self.reserve(&job, attempt, agent);
+        self.reserve(&job, attempt, agent, spent.memory);
+        self.note_puller(attempt, agent, image.digest());
+        self.note_trial(&job, attempt, release);
         self.timers.set(
             now + self.limits.offer_patience,
             Timer::OfferUnanswered(attempt),
@@ -76,15 +80,15 @@ impl Fleet {
         });
         out.record(Record::Task { task: id, row });
         let waited = now.since(job.created);
-        out.order(
-            agent,
-            Order::Offer(Box::new(Offer {
-                attempt,
-                job,
-                image,
-                release,
-            })),
-        );
+        let offer = Offer {
+            attempt,
+            phase: self.trial_phase(&job, release),
+            memory: job.memory(spent.memory),
+            job,
+            image,
+            release,
+        };
+        out.order(agent, Order::Offer(Box::new(offer)));
         out.notify(Notice::AttemptMade { attempt, waited });
     }
 
@@ -96,6 +100,10 @@ impl Fleet {
         ended: AttemptEnd,
         out: &mut Effects,
     ) {
+        let Some((job, place, phase)) = self.take_place(attempt) else {
+            return;
+        };
+        let bad_release = self.judge_attempt(&job, attempt, &place, &ended);
         let AttemptEnd {
             end,
             started,
@@ -103,9 +111,6 @@ impl Fleet {
             usage,
             metrics,
         } = ended;
-        let Some((job, place, phase)) = self.take_place(attempt) else {
-            return;
-        };
         out.record(Record::AttemptEnded {
             attempt,
             started,
@@ -120,7 +125,14 @@ impl Fleet {
             usage,
             metrics,
         });
-        self.note_end(&place.agent, attempt.task, &end, out);
+        let tried = self.note_pull_end(now, attempt, place.image.digest(), &end);
+        let bad_agent = self.note_end(now, &place.agent, attempt.task, &end, out);
+        let forgiven = if bad_release {
+            Some(Budget::Trial)
+        } else {
+            (bad_agent || tried).then_some(Budget::Free)
+        };
+        self.earn_retry(now, &job.team, end.outcome);
         let first_start = started.or_else(|| phase.started());
         let live = self.live_mut(job.id);
         let progress = &mut live.progress;
@@ -131,13 +143,7 @@ impl Fleet {
             .get_mut(&attempt.task.index)
             .expect("the task was held");
         task.spent.deaths += u32::from(retry::is_death(&end));
-        let decision = retry::decide(
-            attempt.task,
-            &end,
-            &job.spec.retry,
-            job.spec.delivery,
-            task.spent,
-        );
+        let decision = decide(forgiven, attempt.task, &end, &job, &mut task.spent);
         let gone = Gone {
             attempt,
             previous: Previous::from(place, first_start),
@@ -218,6 +224,7 @@ impl Fleet {
         let live = self.live_mut(id.job);
         live.progress.counts.pending += 1;
         let task = live.tasks.get_mut(&id.index).expect("the task was held");
+        task.tried.note(&waits);
         task.state = waits;
         let row = row_of(task);
         self.dirty.insert(id.job);
@@ -229,6 +236,7 @@ impl Fleet {
         let live = self.live_mut(id.job);
         let task = live.tasks.remove(&id.index).expect("the task was held");
         *live.progress.counts.ended_mut(end.outcome) += 1;
+        self.note_validation(id.job, &end);
         let row = ended_row(&task, gone.previous, end, gone.at);
         out.record(Record::Task { task: id, row });
         self.after_task_ended(id.job, gone.at);
@@ -237,7 +245,7 @@ impl Fleet {
     /// Notes the end of a job whose last task has ended.
     pub(super) fn after_task_ended(&mut self, id: JobId, at: Timestamp) {
         self.dirty.insert(id);
-        let live = self.jobs.get_mut(&id).expect("its task just ended");
+        let live = self.jobs.get_mut(id).expect("its task just ended");
         if live.progress.counts.live() == 0 {
             live.progress.ended = Some(at);
         }
@@ -251,7 +259,8 @@ impl Fleet {
         end: End,
         out: &mut Effects,
     ) {
-        let Some(live) = self.jobs.get_mut(&id.job) else {
+        self.leave_line(id);
+        let Some(live) = self.jobs.get_mut(id.job) else {
             return;
         };
         let Some(task) = live.tasks.get(&id.index) else {
@@ -262,17 +271,18 @@ impl Fleet {
         };
         let row = ended_row(task, previous.clone(), end.clone(), now);
         live.tasks.remove(&id.index);
-        live.ready.remove(&id.index);
+        live.ready.remove(id.index);
         live.progress.counts.pending -= 1;
         *live.progress.counts.ended_mut(end.outcome) += 1;
         self.queue.update(live);
+        self.note_validation(id.job, &end);
         out.record(Record::Task { task: id, row });
         self.after_task_ended(id.job, now);
     }
 
     /// Asks the agent to stop the attempt; it is over only when the agent says so.
     pub(super) fn order_stop(&mut self, attempt: AttemptId, stop: Stop, out: &mut Effects) {
-        let Some(live) = self.jobs.get_mut(&attempt.task.job) else {
+        let Some(live) = self.jobs.get_mut(attempt.task.job) else {
             return;
         };
         let Some(task) = live.tasks.get_mut(&attempt.task.index) else {
@@ -287,12 +297,12 @@ impl Fleet {
     }
 
     fn live_mut(&mut self, job: JobId) -> &mut LiveJob {
-        self.jobs.get_mut(&job).expect("an attempt's job is live")
+        self.jobs.get_mut(job).expect("an attempt's job is live")
     }
 
     /// Whether a live job has a task that this attempt holds.
     pub(super) fn holds(&mut self, attempt: AttemptId) -> Option<(&mut Place, &mut Phase)> {
-        let live = self.jobs.get_mut(&attempt.task.job)?;
+        let live = self.jobs.get_mut(attempt.task.job)?;
         live.tasks
             .get_mut(&attempt.task.index)?
             .held_by(attempt.number)
@@ -303,14 +313,20 @@ impl Fleet {
     fn take_place(&mut self, attempt: AttemptId) -> Option<(std::sync::Arc<Job>, Place, Phase)> {
         let (place, phase) = self.holds(attempt)?;
         let (place, phase) = (place.clone(), *phase);
-        let job = self.jobs.get(&attempt.task.job)?.job.clone();
-        self.free(&job, attempt, &place.agent);
+        let live = self.jobs.get(attempt.task.job)?;
+        let memory = live.tasks.get(&attempt.task.index)?.spent.memory;
+        let job = live.job.clone();
+        self.free(&job, attempt, &place.agent, memory);
+        if let Phase::Running { started } = phase {
+            let late = self.limits.backstop(&job, started);
+            self.timers.clear(late, Timer::RunBackstop(attempt));
+        }
         Some((job, place, phase))
     }
 
-    /// Counts an attempt as live, also when it comes back from the store.
-    pub(super) fn reserve(&mut self, job: &Job, attempt: AttemptId, agent: &AgentId) {
-        let needs = &job.spec.requirements;
+    /// Counts an attempt as live, also when it comes back from the store. `memory` is what its task has grown to.
+    pub(super) fn reserve(&mut self, job: &Job, attempt: AttemptId, agent: &AgentId, memory: u64) {
+        let needs = job.needs(memory);
         if let Some(agent) = self.agents.get_mut(agent) {
             agent.live.insert(attempt);
             agent.reserved.places += 1;
@@ -325,8 +341,8 @@ impl Fleet {
         }
     }
 
-    pub(super) fn free(&mut self, job: &Job, attempt: AttemptId, agent: &AgentId) {
-        let needs = &job.spec.requirements;
+    pub(super) fn free(&mut self, job: &Job, attempt: AttemptId, agent: &AgentId, memory: u64) {
+        let needs = job.needs(memory);
         if let Some(agent) = self.agents.get_mut(agent)
             && agent.live.remove(&attempt)
         {
@@ -342,6 +358,17 @@ impl Fleet {
 
 const CANCELED: End = End::of(Outcome::Canceled, EndReason::CanceledByUser);
 
+/// What the next attempt of the task goes on from.
+fn carried(task: Task) -> (u32, Spent, Tried) {
+    let Task {
+        state: _,
+        last,
+        spent,
+        tried,
+    } = task;
+    (last.0, spent, tried)
+}
+
 /// An attempt that has just freed its task.
 struct Gone {
     attempt: AttemptId,
@@ -349,90 +376,27 @@ struct Gone {
     at: Timestamp,
 }
 
-impl Previous {
-    fn from(place: Place, started: Option<Timestamp>) -> Self {
-        let Place {
-            number: _,
-            agent,
-            image,
-            release,
-            assigned,
-            stop: _,
-        } = place;
-        Self {
-            agent,
-            image,
-            release,
-            assigned,
-            started,
-        }
+/// What follows an end. If somebody else has to answer for it, the next attempt is due as soon as there is room.
+fn decide(
+    forgiven: Option<Budget>,
+    task: TaskId,
+    end: &End,
+    job: &Job,
+    spent: &mut Spent,
+) -> Decision {
+    if let Some(budget) = forgiven {
+        let delay = Millis(0);
+        return Decision::Retry { budget, delay };
     }
-}
-
-/// The row of a task that has not ended.
-pub(super) fn row_of(task: &Task) -> TaskRow {
-    let (state, previous) = match &task.state {
-        TaskState::Pending {
-            not_before,
-            budget,
-            quarantined,
-            previous,
-        } => (
-            RowState::Pending {
-                not_before: *not_before,
-                budget: *budget,
-                quarantined: *quarantined,
-            },
-            previous.clone(),
-        ),
-        TaskState::Held { place, phase } => {
-            let (state, started) = match phase {
-                Phase::Assigned => (RowState::Assigned, None),
-                Phase::Preparing => (RowState::Preparing, None),
-                Phase::Running { started } => (RowState::Running, Some(*started)),
-            };
-            (state, Previous::from(place.clone(), started))
-        }
+    let asked = job.memory(spent.memory);
+    let Some(memory) = retry::memory_after(end, &job.spec.retry, asked) else {
+        return Decision::Final;
     };
-    row(task, previous, state)
-}
-
-impl Fleet {
-    /// A live task as its row must be; `None` if it was never assigned or has ended.
-    #[must_use]
-    pub fn task_row(&self, id: TaskId) -> Option<TaskRow> {
-        let task = self.jobs.get(&id.job)?.tasks.get(&id.index)?;
-        Some(row_of(task))
+    let decision = retry::decide(task, end, &job.spec.retry, job.spec.delivery, *spent);
+    if decision != Decision::Final && memory != asked {
+        spent.memory = memory;
     }
-}
-
-fn ended_row(task: &Task, previous: Previous, end: End, at: Timestamp) -> TaskRow {
-    row(task, previous, RowState::Ended { end, at })
-}
-
-fn row(task: &Task, previous: Previous, state: RowState) -> TaskRow {
-    let Previous {
-        agent,
-        image,
-        release,
-        assigned,
-        started,
-    } = previous;
-    let Task {
-        state: _,
-        last,
-        spent,
-    } = task;
-    TaskRow {
-        state,
-        last: *last,
-        spent: *spent,
-        agent,
-        image,
-        release,
-        assigned,
-        started,
-    }
+    decision
 }
 
 fn charge(spent: &mut Spent, budget: Budget) {
@@ -440,6 +404,7 @@ fn charge(spent: &mut Spent, budget: Budget) {
         Budget::User => spent.user += 1,
         Budget::Infra => spent.infra += 1,
         Budget::Free => spent.free += 1,
+        Budget::Trial => {}
     }
 }
 
@@ -461,6 +426,7 @@ fn because(job: &Job, before: Option<&Task>) -> Because {
             allowed: policy.infra,
         },
         Budget::Free => Because::FreeRetry,
+        Budget::Trial => Because::Forgiven,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Why a task waits, in types; the words are made from them in one place.
 
-use std::fmt;
+mod words;
 
 use super::Fleet;
 use super::place::matches;
 use crate::agent::{Agent, Link, Schedulable};
 use crate::ids::{AgentId, JobId, PoolName, TeamName};
+use crate::image::Image;
 use crate::job::LiveJob;
 use crate::safe_mode::SafeMode;
 use crate::spec::Requirements;
@@ -16,8 +17,16 @@ use crate::time::{Millis, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     pub waiting: Option<Waiting>,
-    /// The agent that runs the task is out of sight since then.
-    pub out_of_sight: Option<(AgentId, Timestamp)>,
+    pub out_of_sight: Option<OutOfSight>,
+}
+
+/// The agent that runs the task is silent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfSight {
+    pub agent: AgentId,
+    pub since: Timestamp,
+    /// The task is stopped there by itself, and counts as stopped after this.
+    pub stops_in: Option<Millis>,
 }
 
 /// Why tasks are not assigned now.
@@ -47,10 +56,26 @@ pub enum Blocker {
     RetryDelay {
         left: Millis,
     },
+    /// The team's retries go at a pace, and others are before it.
+    RetriesPaced {
+        ahead: usize,
+        per_minute: u32,
+    },
     ConcurrencyKey {
         key: String,
         live: u32,
         limit: u32,
+    },
+    /// On an agent attempts did not start, and nothing of the job has started anywhere yet: so many of its
+    /// attempts may.
+    StartsInDoubt {
+        preparing: usize,
+    },
+    /// A pull of its image failed: agents that don't hold it try one at a time, the next one then.
+    PullFails {
+        image: String,
+        left: Millis,
+        message: String,
     },
     /// No agent of that pool has ever called.
     NoAgentInPool {
@@ -65,6 +90,10 @@ pub enum Blocker {
         pool: PoolName,
         agents: usize,
         labels: Vec<String>,
+    },
+    /// None of the agents that match could stop its tasks when it is cut off.
+    NoLease {
+        agents: usize,
     },
     /// None of the agents that match holds the image, and pulling was ruled out.
     ImageNotHeld {
@@ -106,10 +135,14 @@ impl Blocker {
             Self::Quarantined { .. } => "quarantined",
             Self::TasksQuarantined { .. } => "tasks_quarantined",
             Self::RetryDelay { .. } => "retry_delay",
+            Self::RetriesPaced { .. } => "retries_paced",
             Self::ConcurrencyKey { .. } => "concurrency_key",
+            Self::StartsInDoubt { .. } => "starts_in_doubt",
+            Self::PullFails { .. } => "pull_fails",
             Self::NoAgentInPool { .. } => "no_agent_in_pool",
             Self::NoSuchAgent { .. } => "no_such_agent",
             Self::NoAgentWithLabels { .. } => "no_agent_with_labels",
+            Self::NoLease { .. } => "no_lease",
             Self::ImageNotHeld { .. } => "image_not_held",
             Self::TooLarge { .. } => "too_large",
             Self::NobodyInService { .. } => "nobody_in_service",
@@ -119,101 +152,23 @@ impl Blocker {
     }
 }
 
-const TASKS_QUARANTINED: &str = "of its tasks are quarantined; see: muster quarantine list";
-
-fn poisoned(f: &mut fmt::Formatter<'_>, deaths: u32) -> fmt::Result {
-    write!(
-        f,
-        "it is quarantined: {deaths} attempts were running when their host, engine or agent went away; muster quarantine requeue or drop decides"
-    )
-}
-
-impl fmt::Display for Blocker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SafeMode(why) => write!(f, "{why}"),
-            Self::Quarantined { deaths } => poisoned(f, *deaths),
-            Self::TasksQuarantined { tasks } => write!(f, "{tasks} {TASKS_QUARANTINED}"),
-            Self::RetryDelay { left } => write!(f, "its next attempt starts in {left}"),
-            Self::ConcurrencyKey { key, live, limit } => {
-                write!(
-                    f,
-                    "{live} of {limit} attempts with concurrency key {key:?} are live"
-                )
-            }
-            Self::NoAgentInPool { pool, agents } => {
-                write!(f, "no agent is in pool {pool} (0 of {agents} agents)")
-            }
-            Self::NoSuchAgent { agent } => write!(f, "agent {agent} has never called"),
-            Self::NoAgentWithLabels {
-                pool,
-                agents,
-                labels,
-            } => {
-                write!(
-                    f,
-                    "no agent in pool {pool} has {} (0 of {agents} agents)",
-                    labels.join(", ")
-                )
-            }
-            Self::ImageNotHeld { image, agents } => {
-                write!(
-                    f,
-                    "no agent that fits holds {image} (0 of {agents} agents); push it to a registry, or load it there"
-                )
-            }
-            Self::TooLarge {
-                what,
-                wanted,
-                most,
-                agents,
-            } => {
-                write!(
-                    f,
-                    "it wants {wanted} {what}; the largest of the {agents} agents that match has {most}"
-                )
-            }
-            Self::NobodyInService {
-                agents,
-                unreachable,
-                cordoned,
-                resting,
-            } => {
-                write!(
-                    f,
-                    "of the {agents} agents that match, {unreachable} are out of sight, {cordoned} out of service and \
-                     {resting} refused the last offer because of their own state"
-                )
-            }
-            Self::Full {
-                pool,
-                agents,
-                busy_places,
-                places,
-            } => {
-                write!(
-                    f,
-                    "pool {pool} is full: {busy_places} of {places} places on {agents} agents are taken"
-                )
-            }
-            Self::NextInLine => f.write_str("it is next in line"),
-        }
-    }
-}
-
 impl Fleet {
     /// How a live job, or one of its tasks, stands. `None` if the job has ended or is not known.
     #[must_use]
     pub fn explain(&self, now: Timestamp, id: JobId, index: Option<u32>) -> Option<Explanation> {
-        let live = self.jobs.get(&id)?;
+        let live = self.jobs.get(id)?;
         let task = index.and_then(|index| live.tasks.get(&index));
         match task.map(|task| &task.state) {
             Some(TaskState::Held { place, .. }) => {
                 let agent = self.agents.get(&place.agent);
                 let out_of_sight = agent.and_then(|agent| match agent.link {
-                    Link::Unreachable { since, .. } | Link::Lost { since } => {
-                        Some((agent.id.clone(), since))
-                    }
+                    Link::Unreachable { since, .. } | Link::Lost { since } => Some(OutOfSight {
+                        agent: agent.id.clone(),
+                        since,
+                        stops_in: self
+                            .stopped_at(&live.job, &agent.id)
+                            .map(|at| at.since(now)),
+                    }),
                     Link::Online { .. } => None,
                 });
                 Some(Explanation {
@@ -231,26 +186,40 @@ impl Fleet {
                 let left = not_before.since(now);
                 Some(waits_for(Blocker::RetryDelay { left }))
             }
-            Some(TaskState::Pending { .. }) => Some(self.explain_waiting(live)),
-            None if live.assignable() > 0 => Some(self.explain_waiting(live)),
+            Some(TaskState::Pending { .. }) => {
+                let paced = self.explain_paced(&live, index);
+                let memory = task.map_or(0, |task| task.spent.memory);
+                Some(paced.unwrap_or_else(|| self.explain_waiting(now, &live, memory)))
+            }
+            None if live.assignable() > 0 => {
+                let memory = live.sizes().first().copied().unwrap_or(0);
+                Some(self.explain_waiting(now, &live, memory))
+            }
             None => {
                 let held = live.tasks.values().filter(|task| task.is_quarantined());
                 let tasks = held.count();
                 if index.is_none() && tasks > 0 {
                     return Some(waits_for(Blocker::TasksQuarantined { tasks }));
                 }
-                Some(Explanation {
+                let nothing = Explanation {
                     waiting: None,
                     out_of_sight: None,
-                })
+                };
+                Some(self.explain_paced(&live, index).unwrap_or(nothing))
             }
         }
     }
 
-    fn explain_waiting(&self, live: &LiveJob) -> Explanation {
-        let ahead = self.queue.ahead_of(live);
+    fn explain_paced(&self, live: &LiveJob, index: Option<u32>) -> Option<Explanation> {
+        let ahead = self.place_in_line(&live.job.team, live.job.id, index)?;
+        let per_minute = self.limits.retries_per_minute;
+        Some(waits_for(Blocker::RetriesPaced { ahead, per_minute }))
+    }
+
+    fn explain_waiting(&self, now: Timestamp, live: &LiveJob, memory: u64) -> Explanation {
+        let ahead = self.queue.ahead_of(live, memory);
         let waiting = Some(Waiting {
-            blockers: self.blockers(live),
+            blockers: self.blockers(now, live, &live.job.needs(memory)),
             ahead,
         });
         Explanation {
@@ -259,8 +228,7 @@ impl Fleet {
         }
     }
 
-    fn blockers(&self, live: &LiveJob) -> Vec<Blocker> {
-        let needs = &live.job.spec.requirements;
+    fn blockers(&self, now: Timestamp, live: &LiveJob, needs: &Requirements) -> Vec<Blocker> {
         let team = &live.job.team;
         let mut found: Vec<Blocker> = self
             .safe_mode()
@@ -278,11 +246,25 @@ impl Fleet {
             .filter(|(_, live, limit)| live >= limit)
             .map(|(key, live, limit)| Blocker::ConcurrencyKey { key, live, limit });
         found.extend(keys);
+        let preparing = self.starts_in_doubt(live);
+        found.extend(preparing.map(|preparing| Blocker::StartsInDoubt { preparing }));
+        let image = self.image_of(&live.job);
+        found.extend(image.and_then(|(image, _)| self.explain_pull(now, &image)));
         found.extend(self.no_agent(needs));
         if found.is_empty() {
             found.push(Blocker::NextInLine);
         }
         found
+    }
+
+    fn explain_pull(&self, now: Timestamp, image: &Image) -> Option<Blocker> {
+        self.may_pull(now, image.digest())?;
+        let failing = self.pulls.get(&image.digest())?;
+        Some(Blocker::PullFails {
+            image: image.to_string(),
+            left: failing.until.since(now),
+            message: failing.message.clone(),
+        })
     }
 
     /// Jobs may disagree about a key's limit: placement keeps the smallest of those that wait.
@@ -315,6 +297,7 @@ impl Fleet {
         }
         let unheld = Requirements {
             held: None,
+            lease: false,
             ..needs.clone()
         };
         let named: Vec<&Agent> = pool
@@ -334,11 +317,13 @@ impl Fleet {
                 labels: labels.collect(),
             });
         }
-        let fitting: Vec<&Agent> = named
-            .iter()
-            .copied()
-            .filter(|a| matches(a, needs))
-            .collect();
+        let stoppable = named.iter().copied();
+        let stoppable = stoppable.filter(|agent| agent.profile.leases || !needs.lease);
+        let fitting: Vec<&Agent> = stoppable.clone().filter(|a| matches(a, needs)).collect();
+        if stoppable.count() == 0 {
+            let agents = named.len();
+            return Some(Blocker::NoLease { agents });
+        }
         if fitting.is_empty() {
             let image = needs
                 .held

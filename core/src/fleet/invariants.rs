@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 
-use super::Fleet;
+use super::{Fleet, Tally};
 use crate::agent::{Agent, Link};
 use crate::ids::{AgentId, AttemptId, JobId, TaskId, TeamName};
 use crate::job::LiveJob;
@@ -133,13 +133,12 @@ impl Fleet {
                 Some(next)
             }
             Cursor::Jobs(after) => {
-                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
                 let mut next = None;
-                for (id, live) in self.jobs.range((from, Bound::Unbounded)) {
-                    self.check_job(live, &mut broken);
+                for live in self.jobs.after(*after) {
+                    self.check_job(&live, &mut broken);
                     left = left.saturating_sub(live.tasks.len() + 1);
                     if left == 0 {
-                        next = Some(Cursor::Jobs(Some(*id)));
+                        next = Some(Cursor::Jobs(Some(live.job.id)));
                         break;
                     }
                 }
@@ -153,8 +152,7 @@ impl Fleet {
     fn check_totals(&self, broken: &mut Vec<Broken>) {
         let mut teams: BTreeMap<&TeamName, u32> = BTreeMap::new();
         let mut keys: BTreeMap<(&TeamName, &String), u32> = BTreeMap::new();
-        let mut known = 0;
-        for live in self.jobs.values() {
+        for live in self.jobs.all_begun() {
             let held = live.progress.counts.preparing + live.progress.counts.running;
             if held > 0 {
                 *teams.entry(&live.job.team).or_default() += held;
@@ -162,15 +160,24 @@ impl Fleet {
                     *keys.entry((&live.job.team, key)).or_default() += held;
                 }
             }
-            if let Some(key) = &live.job.key {
-                let name = (live.job.team.clone(), key.key.clone());
-                if self.keys.get(&name) == Some(&live.job.id) {
+        }
+        let mut known = 0;
+        let mut tally = Tally::default();
+        for (job, counted) in self.jobs.counted() {
+            tally.add(counted, |all, one| all + one);
+            if let Some(key) = &job.key {
+                let name = (job.team.clone(), key.key.clone());
+                if self.keys.get(&name) == Some(&job.id) {
                     known += 1;
                 } else {
-                    let what = format!("job {} is not found by its key", live.job.id);
+                    let what = format!("job {} is not found by its key", job.id);
                     broken.push(Broken::new(Invariant::Keys, what));
                 }
             }
+        }
+        if tally != self.tally {
+            let what = format!("{tally:?}, thinks {:?}", self.tally);
+            broken.push(Broken::new(Invariant::Counts, what));
         }
         if known != self.keys.len() {
             let what = format!("{} keys for {known} live jobs", self.keys.len());
@@ -200,7 +207,9 @@ impl Fleet {
                 let what = format!("agents {} and {} have {attempt}", agent.id, place.agent);
                 broken.push(Broken::new(Invariant::Places, what));
             }
-            sum = sum.plus(&live.job.spec.requirements.resources);
+            let task = live.tasks.get(&attempt.task.index);
+            let memory = task.map_or(0, |task| task.spent.memory);
+            sum = sum.plus(&live.job.needs(memory).resources);
         }
         let same = sum == agent.reserved.resources
             && u32::try_from(agent.live.len()) == Ok(agent.reserved.places);
@@ -226,8 +235,8 @@ impl Fleet {
         }
     }
 
-    fn place_of(&self, attempt: AttemptId) -> Option<(&LiveJob, &crate::task::Place)> {
-        let live = self.jobs.get(&attempt.task.job)?;
+    pub(super) fn place_of(&self, attempt: AttemptId) -> Option<(&LiveJob, &crate::task::Place)> {
+        let live = self.jobs.begun(attempt.task.job)?;
         match &live.tasks.get(&attempt.task.index)?.state {
             TaskState::Held { place, .. } if place.number == attempt.number => Some((live, place)),
             TaskState::Held { .. } | TaskState::Pending { .. } => None,
@@ -236,7 +245,12 @@ impl Fleet {
 
     fn check_job(&self, live: &LiveJob, broken: &mut Vec<Broken>) {
         tasks::counts_add_up(live, broken);
-        if self.queue.contains(live) != (live.assignable() > 0) {
+        let standing = live.progress.counts.standing();
+        if live.counted != standing && !self.dirty.contains(&live.job.id) {
+            let what = format!("job {}: {:?} is {standing:?}", live.job.id, live.counted);
+            broken.push(Broken::new(Invariant::Counts, what));
+        }
+        if !self.queue.is_right(live) {
             let what = format!("job {} with {} to assign", live.job.id, live.assignable());
             broken.push(Broken::new(Invariant::Queue, what));
         }

@@ -26,8 +26,8 @@ impl Fleet {
         });
         let gone = self.gone_attempts(safe);
         let (mut again, mut lost) = (Vec::new(), Vec::new());
-        for live in self.jobs.values().filter(|live| is_restored(live, safe)) {
-            let tasks = open_tasks(live, &gone);
+        for live in self.jobs.iter().filter(|live| is_restored(live, safe)) {
+            let tasks = open_tasks(&live, &gone);
             if tasks.is_empty() {
                 continue;
             }
@@ -103,12 +103,12 @@ impl Fleet {
 
     /// Nobody can say that these have not run.
     fn lose_at_most_once(&mut self, now: Timestamp, safe: &Safe, out: &mut Effects) {
-        let jobs = self.jobs.values().filter(|live| {
+        let jobs = self.jobs.iter().filter(|live| {
             is_restored(live, safe) && live.job.spec.delivery == Delivery::AtMostOnce
         });
         let jobs: Vec<JobId> = jobs.map(|live| live.job.id).collect();
         for job in jobs {
-            let live = &self.jobs[&job];
+            let live = self.jobs.get(job).expect("nobody forgot it meanwhile");
             let pending = live
                 .tasks
                 .iter()

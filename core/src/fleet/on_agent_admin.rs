@@ -15,7 +15,15 @@ impl Fleet {
         reason: String,
         out: &mut Effects,
     ) {
-        self.set_schedulable(ticket, id, Schedulable::Cordoned { reason }, out);
+        self.set_schedulable(
+            ticket,
+            id,
+            Schedulable::Cordoned {
+                reason,
+                until: None,
+            },
+            out,
+        );
     }
 
     pub(super) fn on_agent_uncordoned(&mut self, ticket: Ticket, id: &AgentId, out: &mut Effects) {
@@ -57,5 +65,6 @@ impl Fleet {
         });
         out.notify(Notice::AgentChanged { agent: id.clone() });
         out.answer(ticket, Answer::Agent(Box::new(agent.clone())));
+        self.warm_on(id, out);
     }
 }

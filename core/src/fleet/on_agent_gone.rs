@@ -32,6 +32,7 @@ impl Fleet {
             since: now,
             lost_at,
         };
+        let (contact, live) = (agent.last_contact, agent.live.clone());
         self.timers.set(lost_at, Timer::AgentLost(id.clone()));
         out.record(Record::AgentLink {
             agent: id.clone(),
@@ -39,6 +40,8 @@ impl Fleet {
             last_contact: agent.last_contact,
         });
         out.notify(Notice::AgentChanged { agent: id.clone() });
+        self.placeable = true; // what waited for a start there waits no longer
+        self.silent_from(id, contact, live);
         self.note_vanished(now, id, out);
     }
 }

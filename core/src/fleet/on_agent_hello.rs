@@ -8,7 +8,7 @@ use crate::effect::{Effects, Notice, Offer, Order, Record};
 use crate::ids::{AgentId, AttemptId, SessionNo};
 use crate::image::Digest;
 use crate::outcome::{End, EndReason, Outcome};
-use crate::task::{Phase, Stop, StopReason};
+use crate::task::{Phase, Place, Stop, StopReason};
 use crate::time::Timestamp;
 
 impl Fleet {
@@ -20,12 +20,15 @@ impl Fleet {
             term: _,
             attempts,
             details,
+            orphans,
             held,
         } = hello;
         let known = self.agents.get(&id).map(|agent| agent.link);
         if matches!(known, Some(Link::Online { session: newer }) if newer > session) {
             return; // overtaken by the agent's next stream
         }
+        // What a new agent brings may be as old as its disk.
+        let failing = self.agents.get(&id).map(|agent| self.failing_beyond(agent));
         let agent = self.agents.entry(id.clone()).or_insert_with(|| Agent {
             id: id.clone(),
             profile: profile.clone(),
@@ -44,17 +47,25 @@ impl Fleet {
         let before = agent.live.clone();
         out.record(Record::Agent(Box::new(agent.clone())));
         out.notify(Notice::AgentChanged { agent: id.clone() });
+        self.note_pulled(&id, &failing.unwrap_or_default());
         self.note_back(now, &id, out);
         for attempt in attempts.difference(&before) {
             self.take_over(now, &id, *attempt, details.get(attempt), out);
         }
         let live = self.agents[&id].live.clone();
+        let adopted: BTreeSet<AttemptId> = live.intersection(&orphans).copied().collect();
         if let Some(safe) = &mut self.safe {
-            safe.called(&id, &attempts, &live);
+            let held = attempts.union(&adopted).copied().collect();
+            safe.called(&id, &held, &live);
         }
         for attempt in live.intersection(&before) {
-            self.reconcile_live(now, *attempt, attempts.contains(attempt), out);
+            if adopted.contains(attempt) && !attempts.contains(attempt) {
+                self.adopt(*attempt, out);
+            } else {
+                self.reconcile_live(now, *attempt, attempts.contains(attempt), out);
+            }
         }
+        self.note_orphans(now, &id, &orphans, out);
         for attempt in attempts.difference(&live).copied() {
             if self.safe.is_some() {
                 break; // nothing is stopped before somebody has looked
@@ -67,6 +78,7 @@ impl Fleet {
             out.order(&id, Order::Stop { attempt, stop });
         }
         self.prefetch_on(&id, out);
+        self.fetches_anew(&id);
         self.placeable = true;
     }
 
@@ -84,9 +96,9 @@ impl Fleet {
         let Some((place, phase)) = self.holds(attempt) else {
             return;
         };
+        let (place, phase) = (place.clone(), *phase);
         let (agent, stop) = (place.agent.clone(), place.stop);
-        let (image, release) = (place.image.clone(), place.release);
-        match (held, *phase) {
+        match (held, phase) {
             (true, _) => {
                 if let Some(stop) = stop {
                     out.order(&agent, Order::Stop { attempt, stop });
@@ -105,13 +117,7 @@ impl Fleet {
             }
             // The offer did not arrive, or was forgotten before it was accepted: make it again.
             (false, Phase::Assigned) => {
-                let job = self.jobs[&attempt.task.job].job.clone();
-                let offer = Offer {
-                    attempt,
-                    job,
-                    image,
-                    release,
-                };
+                let offer = self.offer_of(attempt, &place);
                 out.order(&agent, Order::Offer(Box::new(offer)));
             }
             (false, Phase::Preparing | Phase::Running { .. }) => {
@@ -131,6 +137,9 @@ impl Fleet {
         from: SessionNo,
         held: Option<Vec<HeldImage>>,
     ) {
+        let known = self.agents.get(id).filter(|_| held.is_some());
+        let failing = known.map(|agent| self.failing_beyond(agent));
+        let failing = failing.unwrap_or_default();
         let Some(agent) = self.agents.get_mut(id) else {
             return;
         };
@@ -140,7 +149,24 @@ impl Fleet {
         agent.last_contact = now;
         if let Some(held) = held {
             agent.hold(held);
+            self.note_pulled(id, &failing);
+            self.images_changed();
             self.placeable = true; // what only waited for an image may run now
+        }
+    }
+
+    /// What the agent was told of an attempt that holds its task, or should have been.
+    pub(super) fn offer_of(&self, attempt: AttemptId, place: &Place) -> Offer {
+        let live = self.jobs.begun(attempt.task.job);
+        let live = live.expect("the job of an attempt that holds its task is live");
+        let grown = live.tasks[&attempt.task.index].spent.memory;
+        Offer {
+            attempt,
+            job: live.job.clone(),
+            image: place.image.clone(),
+            release: place.release,
+            phase: self.trial_phase(&live.job, place.release),
+            memory: live.job.memory(grown),
         }
     }
 
@@ -150,9 +176,11 @@ impl Fleet {
             return;
         };
         for channel in self.channels.values() {
+            self.keep_on(agent, channel, out);
             let image = channel.current.image();
             if !agent.digests.contains(&image.digest()) {
-                out.order(id, Order::Prefetch { image });
+                let at_once = false;
+                out.order(id, Order::Prefetch { image, at_once });
             }
         }
     }

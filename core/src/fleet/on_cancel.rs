@@ -26,7 +26,7 @@ impl Fleet {
         wish: Wish,
         out: &mut Effects,
     ) {
-        let Some(live) = self.jobs.get_mut(&id) else {
+        let Some(live) = self.jobs.get_mut(id) else {
             out.answer(ticket, Answer::Refused(Refusal::JobEnded { job: id }));
             return;
         };
@@ -64,7 +64,7 @@ impl Fleet {
 
     /// Ends tasks that were never assigned, as ranges: a million cost what one costs.
     pub(super) fn withdraw(&mut self, now: Timestamp, id: JobId, asked: &Ranges, end: &End) -> u32 {
-        let Some(live) = self.jobs.get_mut(&id) else {
+        let Some(live) = self.jobs.get_mut(id) else {
             return 0;
         };
         let tasks = live.progress.unstarted.take(asked);
@@ -79,6 +79,7 @@ impl Fleet {
                 at: now,
             });
             self.queue.update(live);
+            self.note_validation(id, end);
             self.after_task_ended(id, now);
         }
         count
@@ -92,11 +93,7 @@ impl Fleet {
         end: &End,
         out: &mut Effects,
     ) {
-        let Some(task) = self
-            .jobs
-            .get(&id.job)
-            .and_then(|live| live.tasks.get(&id.index))
-        else {
+        let Some(task) = self.task(id) else {
             return;
         };
         match &task.state {

@@ -1,7 +1,7 @@
 //! Tasks whose attempts died too often wait here until a person decides. Nothing lets them go by itself.
 
 use super::Fleet;
-use super::attempts::row_of;
+use super::rows::row_of;
 use super::timers::Timer;
 use crate::effect::{Answer, Effects, Record, Refusal};
 use crate::ids::{TaskId, TeamName, Ticket};
@@ -14,7 +14,7 @@ impl Fleet {
     /// The team's tasks in quarantine, in order of id.
     #[must_use]
     pub fn quarantined(&self, team: &TeamName) -> Vec<TaskId> {
-        let jobs = self.jobs.values().filter(|live| live.job.team == *team);
+        let jobs = self.jobs.all_begun().filter(|live| live.job.team == *team);
         jobs.flat_map(|live| {
             let held = live.tasks.iter().filter(|(_, task)| task.is_quarantined());
             held.map(|(index, _)| TaskId {
@@ -52,7 +52,7 @@ impl Fleet {
 
     /// The person's try costs nothing, and infrastructure may fail it as often as a new task.
     fn requeue(&mut self, now: Timestamp, id: TaskId, out: &mut Effects) {
-        let live = self.jobs.get_mut(&id.job);
+        let live = self.jobs.get_mut(id.job);
         let Some(task) = live.and_then(|live| live.tasks.get_mut(&id.index)) else {
             return;
         };
@@ -96,10 +96,6 @@ impl Fleet {
     }
 
     fn is_quarantined(&self, id: TaskId) -> bool {
-        let task = self
-            .jobs
-            .get(&id.job)
-            .and_then(|live| live.tasks.get(&id.index));
-        task.is_some_and(crate::task::Task::is_quarantined)
+        self.task(id).is_some_and(crate::task::Task::is_quarantined)
     }
 }

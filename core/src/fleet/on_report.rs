@@ -1,7 +1,7 @@
 //! An agent says how an attempt stands.
 
 use super::Fleet;
-use super::attempts::row_of;
+use super::rows::row_of;
 use super::timers::Timer;
 use crate::effect::{Effects, Order, Record};
 use crate::event::{AttemptEnd, News, Report};
@@ -34,8 +34,10 @@ impl Fleet {
                     self.advance(attempt, Progress::Accepted, out);
                 }
                 News::Started { at } => {
-                    self.no_more_trouble(&agent);
+                    self.note_start(now, &agent, out);
                     self.advance(attempt, Progress::Started { at }, out);
+                    self.clear_doubt(now, attempt.task.job, out);
+                    self.note_pull_worked(attempt);
                 }
                 News::Refused { unfit, message } => {
                     if unfit {
@@ -67,14 +69,14 @@ impl Fleet {
         let id = attempt.task;
         let live = self
             .jobs
-            .get_mut(&id.job)
+            .get_mut(id.job)
             .expect("the attempt's job is live");
         if let Phase::Running { started } = after {
             live.progress.counts.preparing -= 1;
             live.progress.counts.running += 1;
             live.progress.started = live.progress.started.or(Some(started));
             self.dirty.insert(id.job);
-            let late = started + live.job.spec.run_timeout + self.limits.timeout_backstop;
+            let late = self.limits.backstop(&live.job, started);
             self.timers.set(late, Timer::RunBackstop(attempt));
             out.record(Record::AttemptStarted {
                 attempt,
@@ -86,6 +88,10 @@ impl Fleet {
             task: id,
             row: row_of(task),
         });
+        let job = live.job.clone();
+        if let Phase::Running { started } = after {
+            self.note_trial_started(&job, attempt, started);
+        }
     }
 
     /// The agent would not take it: it never ran, and costs nobody's budget.

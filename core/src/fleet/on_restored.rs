@@ -1,6 +1,7 @@
 //! Rows come back from the store at the start. Nothing is recorded and nothing is sent: the agents'
 //! Hellos bring the live attempts up again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Fleet;
@@ -10,7 +11,9 @@ use crate::agent::{Agent, Capacity, Link, Schedulable};
 use crate::event::Restored;
 use crate::ids::{AttemptId, TaskId};
 use crate::job::{Job, JobProgress, LiveJob};
-use crate::task::{Phase, Place, Previous, RowState, Stop, StopReason, Task, TaskRow, TaskState};
+use crate::task::{
+    Phase, Place, Previous, RowState, Stop, StopReason, Task, TaskRow, TaskState, Tried,
+};
 use crate::time::Timestamp;
 
 impl Fleet {
@@ -18,8 +21,10 @@ impl Fleet {
         self.placeable = true;
         match row {
             Restored::Channel(channel) => {
-                self.channels.insert(channel.id.clone(), channel);
+                self.channels.insert(channel.id.clone(), *channel);
             }
+            Restored::Rollout(rollout) => self.restore_rollout(now, *rollout),
+            Restored::Ran { team, name, ran } => self.remember(team, name, ran),
             Restored::Agent(agent) => self.restore_agent(now, agent),
             Restored::Job {
                 job,
@@ -27,7 +32,7 @@ impl Fleet {
                 tasks,
             } => self.restore_job(job, progress, tasks),
             Restored::Fence { job, number } => {
-                if let Some(live) = self.jobs.get_mut(&job) {
+                if let Some(live) = self.jobs.get_mut(job) {
                     live.fence = number;
                 }
             }
@@ -48,6 +53,12 @@ impl Fleet {
             let timer = Timer::DrainDeadline(agent.id.clone());
             self.timers.set(*deadline, timer);
         }
+        if let Schedulable::Cordoned {
+            until: Some(until), ..
+        } = &agent.schedulable
+        {
+            self.timers.set(*until, Timer::Rested(agent.id.clone()));
+        }
         agent.link = match agent.link {
             Link::Online { .. } | Link::Unreachable { .. } => {
                 let lost_at = now + self.limits.lost_after;
@@ -60,10 +71,13 @@ impl Fleet {
             }
             lost @ Link::Lost { .. } => lost,
         };
+        // Heartbeats are not stored: the last one may have come just before the end of the process before.
+        self.silent_from(&agent.id, now, BTreeSet::new());
         self.agents.insert(agent.id.clone(), agent);
     }
 
     fn restore_job(&mut self, job: Arc<Job>, progress: JobProgress, tasks: Vec<(u32, TaskRow)>) {
+        let job = self.specs.share(job);
         let mut live = LiveJob::new(job.clone(), self.next_seq);
         self.next_seq += 1;
         live.progress = progress;
@@ -93,9 +107,13 @@ impl Fleet {
                         task: id,
                         number: place.number,
                     };
-                    self.reserve(&job, attempt, &place.agent);
+                    self.reserve(&job, attempt, &place.agent, task.spent.memory);
+                    self.restore_trial(&job, attempt, place, phase.started());
+                    if let Some(stopped) = self.stopped_at(&job, &place.agent) {
+                        self.timers.set(stopped, Timer::CutOff(attempt));
+                    }
                     if let Phase::Running { started } = phase {
-                        let late = *started + job.spec.run_timeout + self.limits.timeout_backstop;
+                        let late = self.limits.backstop(&job, *started);
                         self.timers.set(late, Timer::RunBackstop(attempt));
                     }
                 }
@@ -103,7 +121,9 @@ impl Fleet {
             live.tasks.insert(index, task);
         }
         self.queue.update(&live);
-        self.jobs.insert(job.id, live);
+        self.tally.note(&mut live);
+        self.jobs.insert(live);
+        self.jobs.rest(job.id);
     }
 }
 
@@ -137,7 +157,14 @@ fn restored_task(row: TaskRow, canceled: bool) -> Option<Task> {
                 quarantined,
                 previous,
             };
-            return Some(Task { state, last, spent });
+            let mut tried = Tried::default();
+            tried.note(&state);
+            return Some(Task {
+                state,
+                last,
+                spent,
+                tried,
+            });
         }
         RowState::Assigned => Phase::Assigned,
         RowState::Preparing => Phase::Preparing,
@@ -163,5 +190,6 @@ fn restored_task(row: TaskRow, canceled: bool) -> Option<Task> {
         state: TaskState::Held { place, phase },
         last,
         spent,
+        tried: Tried::default(),
     })
 }

@@ -8,16 +8,9 @@ use crate::effect::{Answer, Effects, Record, Refusal, Submitted};
 use crate::event::{NewJob, Prior};
 use crate::ids::{JobId, Ticket};
 use crate::job::{IdempotencyKey, Job, LiveJob};
-use crate::time::Timestamp;
 
 impl Fleet {
-    pub(super) fn on_submit(
-        &mut self,
-        now: Timestamp,
-        ticket: Ticket,
-        jobs: Vec<NewJob>,
-        out: &mut Effects,
-    ) {
+    pub(super) fn on_submit(&mut self, ticket: Ticket, jobs: Vec<NewJob>, out: &mut Effects) {
         let mut taken = Vec::with_capacity(jobs.len());
         match self.find_existing(&jobs) {
             Err(refusal) => {
@@ -29,7 +22,7 @@ impl Fleet {
                     let nobody_fits = self.nobody_fits(&new.job);
                     let (id, existed) = match existing {
                         Some(id) => (id, true),
-                        None => (self.take(now, new, out), false),
+                        None => (self.take(new, out), false),
                     };
                     taken.push(Submitted {
                         id,
@@ -78,24 +71,25 @@ impl Fleet {
 
     fn prior(&self, job: &Job, key: &IdempotencyKey) -> Option<Prior> {
         let id = *self.keys.get(&(job.team.clone(), key.key.clone()))?;
-        let body = self.jobs.get(&id)?.job.key.as_ref()?.body;
+        let body = self.jobs.get(id)?.job.key.as_ref()?.body;
         Some(Prior { id, body })
     }
 
-    fn take(&mut self, now: Timestamp, new: NewJob, out: &mut Effects) -> JobId {
-        let job = new.job;
+    pub(super) fn take(&mut self, new: NewJob, out: &mut Effects) -> JobId {
+        let job = self.specs.share(new.job);
         let id = job.id;
         if let Some(key) = &job.key {
             self.keys.insert((job.team.clone(), key.key.clone()), id);
         }
         if let Some(timeout) = job.spec.queue_timeout {
-            self.timers.set(now + timeout, Timer::QueueTimeout(id));
+            self.timers
+                .set(job.created + timeout, Timer::QueueTimeout(id));
         }
         out.record(Record::JobSubmitted(job.clone()));
         let live = LiveJob::new(job, self.next_seq);
         self.next_seq += 1;
         self.queue.update(&live);
-        self.jobs.insert(id, live);
+        self.jobs.insert(live);
         self.dirty.insert(id);
         self.placeable = true;
         id

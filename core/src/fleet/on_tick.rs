@@ -1,10 +1,11 @@
 //! A moment that the fleet named has come.
 
 use super::Fleet;
+use super::pace::is_paced;
 use super::silence::LOOK_AGAIN;
 use super::timers::Timer;
 use crate::agent::{Link, Schedulable};
-use crate::effect::{Effects, Offer, Order};
+use crate::effect::{Effects, Order};
 use crate::ids::{AgentId, AttemptId, JobId, TaskId};
 use crate::outcome::{End, EndReason, Outcome};
 use crate::ranges::Ranges;
@@ -24,15 +25,22 @@ impl Fleet {
                 Timer::QueueTimeout(job) => self.queue_timeout(now, job),
                 Timer::RunBackstop(attempt) => self.run_backstop(attempt, out),
                 Timer::AgentLost(agent) => self.agent_lost(now, &agent, out),
+                Timer::CutOff(attempt) => self.cut_off(now, attempt, out),
                 Timer::Suspect => self.look_at_itself(now, out),
                 Timer::Rested(agent) => self.rested(now, &agent),
+                Timer::PullAgain(digest) => self.pull_due(now, digest),
+                Timer::LookOn => self.look_on(),
+                Timer::Rollout(channel) => self.rollout_due(channel),
+                Timer::TrialOverdue(attempt) => self.trial_overdue(attempt, out),
+                Timer::Orphan(agent, attempt) => self.judge_orphan(now, &agent, attempt, out),
+                Timer::Pace(team) => self.release_retries(now, &team),
                 Timer::DrainDeadline(agent) => self.drain_deadline(now, &agent, out),
             }
         }
     }
 
     fn retry_due(&mut self, now: Timestamp, id: TaskId) {
-        let Some(live) = self.jobs.get_mut(&id.job) else {
+        let Some(live) = self.jobs.begun(id.job) else {
             return;
         };
         let Some(task) = live.tasks.get(&id.index) else {
@@ -41,14 +49,29 @@ impl Fleet {
         match &task.state {
             TaskState::Pending {
                 not_before,
+                budget,
                 quarantined: false,
                 ..
-            } if *not_before <= now => {
-                live.ready.insert(id.index);
-                self.queue.update(live);
-                self.placeable = true;
+            } if *not_before <= now && !live.ready.contains(id.index) => {
+                if is_paced(*budget) {
+                    let (team, turn) = (live.job.team.clone(), (*not_before, id));
+                    self.line_up(now, &team, turn);
+                } else {
+                    self.make_ready(id);
+                }
             }
             TaskState::Pending { .. } | TaskState::Held { .. } => {}
+        }
+    }
+
+    /// The pending task is assigned as soon as an agent has room.
+    pub(super) fn make_ready(&mut self, id: TaskId) {
+        if let Some(live) = self.jobs.get_mut(id.job) {
+            let task = live.tasks.get(&id.index);
+            let memory = task.map_or(0, |task| task.spent.memory);
+            live.ready.insert(memory, id.index);
+            self.queue.update(live);
+            self.placeable = true;
         }
     }
 
@@ -60,22 +83,14 @@ impl Fleet {
         if *phase != Phase::Assigned || place.stop.is_some() {
             return;
         }
-        let (agent, image, release) = (place.agent.clone(), place.image.clone(), place.release);
-        let job = self.jobs[&attempt.task.job].job.clone();
+        let place = place.clone();
         let online = self
             .agents
-            .get(&agent)
+            .get(&place.agent)
             .is_some_and(|agent| matches!(agent.link, Link::Online { .. }));
         if online {
-            out.order(
-                &agent,
-                Order::Offer(Box::new(Offer {
-                    attempt,
-                    job,
-                    image,
-                    release,
-                })),
-            );
+            let offer = self.offer_of(attempt, &place);
+            out.order(&place.agent, Order::Offer(Box::new(offer)));
             self.timers.set(
                 now + self.limits.offer_patience,
                 Timer::OfferUnanswered(attempt),
@@ -84,7 +99,7 @@ impl Fleet {
     }
 
     fn queue_timeout(&mut self, now: Timestamp, id: JobId) {
-        let Some(live) = self.jobs.get(&id) else {
+        let Some(live) = self.jobs.get(id) else {
             return;
         };
         let all = Ranges::up_to(live.job.array);

@@ -41,6 +41,8 @@ pub(super) struct Silence {
     suspicion: Option<Suspicion>,
     /// Agents that an operator says are gone.
     confirmed: BTreeSet<AgentId>,
+    /// Of agents that are out of sight, by our clock: nothing that they sent came later.
+    pub(super) contacts: BTreeMap<AgentId, Timestamp>,
 }
 
 impl Fleet {
@@ -71,6 +73,7 @@ impl Fleet {
     pub(super) fn note_back(&mut self, now: Timestamp, id: &AgentId, out: &mut Effects) {
         self.silence.vanished.remove(id);
         self.silence.confirmed.remove(id);
+        self.silence.contacts.remove(id);
         let Some(suspicion) = &self.silence.suspicion else {
             return;
         };
@@ -157,20 +160,26 @@ impl Fleet {
         if lost_at > now {
             return; // the timer of an earlier silence
         }
-        let works = !agent.live.is_empty();
+        let confirmed = self.silence.confirmed.contains(id);
+        let stops = |attempt: &&AttemptId| self.stops_at(**attempt).is_some_and(|at| at > now);
+        // Whoever says that it is gone answers for it.
+        let later: BTreeSet<AttemptId> = if confirmed {
+            BTreeSet::new()
+        } else {
+            agent.live.iter().filter(stops).copied().collect()
+        };
+        let works = agent.live.len() > later.len();
         if let Some(later) = self.loss_must_wait(now, id, works, out) {
             self.timers.set(later, Timer::AgentLost(id.clone()));
             return;
         }
         let agent = self.agents.get_mut(id).expect("it was found just now");
-        agent.link = Link::Lost { since: now };
-        let live: Vec<AttemptId> = agent.live.iter().copied().collect();
-        out.record(Record::AgentLink {
-            agent: id.clone(),
-            link: agent.link,
-            last_contact: agent.last_contact,
-        });
-        out.notify(Notice::AgentChanged { agent: id.clone() });
+        let live: Vec<AttemptId> = agent.live.difference(&later).copied().collect();
+        match later.iter().filter_map(|at| self.stops_at(*at)).max() {
+            // They have a time of their own, and the agent is lost with the last of them.
+            Some(last) => self.timers.set(last, Timer::AgentLost(id.clone())),
+            None => self.count_as_lost(now, id, out),
+        }
         for attempt in live {
             let end = End {
                 message: format!("agent {id} was silent for {}", now.since(since)),
@@ -178,6 +187,17 @@ impl Fleet {
             };
             self.give_up(now, attempt, end, out);
         }
+    }
+
+    fn count_as_lost(&mut self, now: Timestamp, id: &AgentId, out: &mut Effects) {
+        let agent = self.agents.get_mut(id).expect("the caller found it");
+        agent.link = Link::Lost { since: now };
+        out.record(Record::AgentLink {
+            agent: id.clone(),
+            link: agent.link,
+            last_contact: agent.last_contact,
+        });
+        out.notify(Notice::AgentChanged { agent: id.clone() });
     }
 
     /// When to look again at an agent that can't be given up now.

@@ -1,14 +1,14 @@
 //! Attempts of a restored store's later life: agents hold them, and the store does not know them.
 
 use super::Fleet;
-use super::attempts::row_of;
+use super::rows::row_of;
 use crate::agent::Held;
 use crate::effect::{Because, Effects, Notice, Order, Record};
 use crate::ids::{AgentId, AttemptId, AttemptNo};
 use crate::job::{Job, LiveJob};
 use crate::outcome::{End, EndReason, Outcome, Usage};
 use crate::ranges::Ranges;
-use crate::task::{Phase, Place, Stop, StopReason, Task, TaskState};
+use crate::task::{Phase, Place, Stop, StopReason, Task, TaskState, Tried};
 use crate::time::Timestamp;
 
 /// The end of an attempt of which the copy does not say what became.
@@ -17,7 +17,7 @@ pub(super) const UNKNOWN: End = End::of(Outcome::Lost, EndReason::StoreRestored)
 impl Fleet {
     /// Whether the attempt may have been made, or have gone on, while another copy was the store.
     pub(super) fn is_from_before_restore(&self, attempt: AttemptId) -> bool {
-        let live = self.jobs.get(&attempt.task.job);
+        let live = self.jobs.get(attempt.task.job);
         live.is_some_and(|live| attempt.number <= live.fence)
     }
 
@@ -41,7 +41,7 @@ impl Fleet {
         if !self.is_from_before_restore(attempt) {
             return;
         }
-        let live = &self.jobs[&attempt.task.job];
+        let live = self.jobs.get(attempt.task.job).expect("it has a fence");
         let job = live.job.clone();
         let pinned = job.pinned.clone().map(|image| Held {
             image,
@@ -52,7 +52,7 @@ impl Fleet {
         let Some(held) = held.cloned().or(pinned) else {
             return;
         };
-        if is_newest(live, attempt) {
+        if is_newest(&live, attempt) {
             self.let_hold(now, &job, agent, attempt, held, out);
         }
     }
@@ -72,7 +72,7 @@ impl Fleet {
             .as_ref()
             .map_or_else(Default::default, |task| task.spent);
         let again = before.is_some();
-        let live = self.jobs.get_mut(&job.id).expect("the caller found it");
+        let live = self.jobs.get_mut(job.id).expect("the caller found it");
         let stop = live.progress.is_canceled(index).then_some(Stop {
             reason: StopReason::Canceled,
             now: false,
@@ -92,6 +92,7 @@ impl Fleet {
             state: TaskState::Held { place, phase },
             last: attempt.number,
             spent,
+            tried: Tried::default(),
         };
         let row = row_of(&task);
         live.tasks.insert(index, task);
@@ -104,7 +105,7 @@ impl Fleet {
         live.progress.started = live.progress.started.or(held.started);
         self.queue.update(live);
         self.dirty.insert(job.id);
-        self.reserve(job, attempt, agent);
+        self.reserve(job, attempt, agent, spent.memory);
         let because = if again {
             Because::FreeRetry
         } else {
@@ -136,8 +137,8 @@ impl Fleet {
     /// Takes the task from where the store has it: unstarted, pending, or held by an older attempt.
     fn vacate(&mut self, now: Timestamp, newer: AttemptId, out: &mut Effects) -> Option<Task> {
         let id = newer.task;
-        let live = self.jobs.get_mut(&id.job).expect("the caller found it");
-        live.ready.remove(&id.index);
+        let live = self.jobs.get_mut(id.job).expect("the caller found it");
+        live.ready.remove(id.index);
         let Some(task) = live.tasks.remove(&id.index) else {
             live.progress
                 .unstarted
@@ -154,7 +155,7 @@ impl Fleet {
                     task: id,
                     number: place.number,
                 };
-                self.free(&job, attempt, &agent);
+                self.free(&job, attempt, &agent, task.spent.memory);
                 out.record(Record::AttemptEnded {
                     attempt,
                     started: None,

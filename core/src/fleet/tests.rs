@@ -8,8 +8,15 @@ pub(super) mod rig;
 
 mod agents;
 mod channels;
+mod cut_off;
+mod growth;
+mod orphans;
+mod pace;
+mod pulls;
 mod restart;
+mod rollouts;
 mod safe_mode;
 mod silence;
 mod tasks;
 mod trouble;
+mod warm;

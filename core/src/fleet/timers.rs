@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{AgentId, AttemptId, JobId, TaskId};
+use crate::channel::ChannelId;
+use crate::ids::{AgentId, AttemptId, JobId, TaskId, TeamName};
+use crate::image::Digest;
 use crate::time::Timestamp;
 
 /// What to look at. A timer is a reason to look, not a fact: by then it may be out of date.
@@ -16,23 +18,46 @@ pub(super) enum Timer {
     /// The agent should have ended the attempt.
     RunBackstop(AttemptId),
     AgentLost(AgentId),
+    /// The attempt's host is silent, and has stopped it by now.
+    CutOff(AttemptId),
     /// A grace is over: has anybody called?
     Suspect,
     DrainDeadline(AgentId),
-    /// An agent that refused offers may be asked again.
+    /// An agent that refused offers, or where nothing started, may be asked again.
     Rested(AgentId),
+    /// The pause after a pull that failed is over, or long over.
+    PullAgain(Digest),
+    /// There is room, and there are jobs that the last placement did not look at.
+    LookOn,
+    /// A step of the channel's rollout has a deadline, or an attempt on trial takes too long.
+    Rollout(ChannelId),
+    /// An attempt on a release that was taken back takes too long.
+    TrialOverdue(AttemptId),
+    /// A container without a journal that nobody knows has been there for long enough.
+    Orphan(AgentId, AttemptId),
+    /// The team's next retry may go.
+    Pace(TeamName),
 }
 
 impl Timer {
     /// Whether it may stop an attempt or end a task: a fleet in safe mode does not.
     pub(super) const fn ends_something(&self) -> bool {
         match self {
-            Self::Retry(_) | Self::Suspect | Self::Rested(_) => false,
+            Self::Retry(_)
+            | Self::Suspect
+            | Self::Rested(_)
+            | Self::PullAgain(_)
+            | Self::LookOn
+            | Self::Pace(_) => false,
             Self::OfferUnanswered(_)
             | Self::QueueTimeout(_)
             | Self::RunBackstop(_)
             | Self::AgentLost(_)
-            | Self::DrainDeadline(_) => true,
+            | Self::CutOff(_)
+            | Self::DrainDeadline(_)
+            | Self::Orphan(..)
+            | Self::Rollout(_)
+            | Self::TrialOverdue(_) => true,
         }
     }
 }
@@ -43,6 +68,11 @@ pub(super) struct Timers(BTreeSet<(Timestamp, Timer)>);
 impl Timers {
     pub(super) fn set(&mut self, at: Timestamp, timer: Timer) {
         self.0.insert((at, timer));
+    }
+
+    /// Forgets a timer that is of no use any more. Worth it where it is due late: each would be kept until then.
+    pub(super) fn clear(&mut self, at: Timestamp, timer: Timer) {
+        self.0.remove(&(at, timer));
     }
 
     /// Takes out the first timer that is due.

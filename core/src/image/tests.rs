@@ -46,3 +46,28 @@ fn an_image_survives_its_text() {
     }
     assert_eq!(DIGEST.parse::<Digest>().unwrap().short(), "sha256:4c1a9300");
 }
+
+#[test]
+fn the_beginning_of_a_digest_is_a_range_of_digests() {
+    let range = |text: &str| text.parse::<DigestPrefix>().unwrap();
+    let whole = range(DIGEST);
+    assert_eq!(whole.first.to_string(), DIGEST);
+    assert_eq!(whole.first, whole.last);
+    let part = range(&DIGEST[..7 + 13]);
+    assert_eq!(part, range(&DIGEST[7..7 + 13]), "without sha256:");
+    let ends = |fill: &str| format!("{}{}", &DIGEST[..7 + 13], fill.repeat(51));
+    assert_eq!(part.first.to_string(), ends("0"));
+    assert_eq!(part.last.to_string(), ends("f"));
+    let short = whole.first.short().parse::<DigestPrefix>().unwrap();
+    assert!(short.first <= whole.first && whole.first <= short.last);
+    for bad in [
+        &DIGEST[..7 + 7],
+        "sha256:",
+        "ABCDEFABCDEF",
+        "4c1a93004c1\u{e9}",
+        &format!("{DIGEST}0"),
+    ] {
+        let said = bad.parse::<DigestPrefix>().unwrap_err().to_string();
+        assert!(said.contains("8 to 64 lower-case"), "{said}");
+    }
+}

@@ -15,6 +15,8 @@ pub struct Problem {
     pub teams: Vec<u32>,
     /// How many more live attempts each concurrency key allows.
     pub keys: Vec<u32>,
+    /// How many more tasks may go to agents that don't hold each image that can't be pulled now.
+    pub pulls: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -22,6 +24,8 @@ pub struct Slot {
     pub capacity: Capacity,
     pub reserved: Capacity,
     pub digests: BTreeSet<Digest>,
+    /// It goes first, so that it is known soon whether anything starts there.
+    pub trial: bool,
 }
 
 impl Slot {
@@ -64,8 +68,10 @@ pub struct Demand {
     pub seq: u64,
     pub count: u32,
     pub digest: Option<Digest>,
-    /// An agent that is taken only if there is no other.
-    pub avoid: Option<usize>,
+    /// Ordinal in `Problem::pulls`.
+    pub pulls: Option<usize>,
+    /// Agents that are taken only if there is no other, the better ones first.
+    pub avoid: Vec<usize>,
 }
 
 /// Who runs what: one entry for each assigned task, in the order of assignment.

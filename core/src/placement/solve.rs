@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::problem::{Assigned, Demand, Problem, Solution};
+use super::problem::{Assigned, Demand, Problem, Slot, Solution};
 
 /// Who goes next: live attempts of the team, then priority, then order; the class names the demand.
 type Turn = Reverse<(u32, Reverse<i32>, u64, usize)>;
@@ -32,7 +32,12 @@ pub fn solve(mut problem: Problem) -> Solution {
         }
         let demand = heads[class];
         let Some(agent) = choose(&problem, class, demand) else {
-            continue; // the whole class waits: its tasks have equal needs
+            // The whole class waits, for its tasks have equal needs, but for those whose image nobody pulls now.
+            if problem.classes[class].demands[demand].pulls.is_some() {
+                heads[class] += 1;
+                turns.extend(turn(&problem, &heads, class));
+            }
+            continue;
         };
         take(&mut problem, class, demand, agent);
         solution.assigned.push(Assigned {
@@ -64,26 +69,38 @@ fn turn(problem: &Problem, heads: &[usize], class: usize) -> Option<Turn> {
 
 fn choose(problem: &Problem, class: usize, demand: usize) -> Option<usize> {
     let class = &problem.classes[class];
-    let Demand { digest, avoid, .. } = &class.demands[demand];
-    let fitting = class
-        .eligible
-        .iter()
-        .filter(|agent| problem.agents[**agent].has_room(&class.needs));
+    let demand = &class.demands[demand];
+    let may_pull = demand.pulls.is_none_or(|pulls| problem.pulls[pulls] > 0);
+    let fitting = class.eligible.iter().filter(|agent| {
+        let slot = &problem.agents[**agent];
+        slot.has_room(&class.needs) && (may_pull || holds(slot, demand))
+    });
     fitting.copied().max_by_key(|agent| {
         let slot = &problem.agents[*agent];
-        let holds = digest.is_some_and(|digest| slot.digests.contains(&digest));
         (
-            *avoid != Some(*agent),
-            holds,
+            Reverse(demand.avoid.iter().position(|other| other == agent)),
+            slot.trial,
+            holds(slot, demand),
             slot.free_places(),
             Reverse(*agent),
         )
     })
 }
 
+fn holds(slot: &Slot, demand: &Demand) -> bool {
+    let digest = demand.digest;
+    digest.is_some_and(|digest| slot.digests.contains(&digest))
+}
+
 fn take(problem: &mut Problem, class: usize, demand: usize, agent: usize) {
     let class = &mut problem.classes[class];
-    class.demands[demand].count -= 1;
+    let demand = &mut class.demands[demand];
+    demand.count -= 1;
+    if let Some(pulls) = demand.pulls
+        && !holds(&problem.agents[agent], demand)
+    {
+        problem.pulls[pulls] -= 1;
+    }
     problem.agents[agent].reserve(&class.needs);
     problem.teams[class.team] += 1;
     for key in &class.keys {

@@ -122,6 +122,7 @@ fn an_empty_budget_is_final_and_does_not_touch_the_other() {
     let failed = End::of(Outcome::Failed, EndReason::Exited);
     let lost = End::of(Outcome::Lost, EndReason::AgentLost);
     let spent = Spent {
+        memory: 0,
         user: 2,
         infra: 0,
         free: 9,

@@ -72,7 +72,7 @@ impl Fleet {
             return Vec::new(); // nothing moves, and everybody is told why
         }
         let mut found = Vec::new();
-        for live in self.jobs.values() {
+        for live in self.jobs.all_begun() {
             for (index, task) in &live.tasks {
                 let id = TaskId {
                     job: live.job.id,
@@ -85,7 +85,8 @@ impl Fleet {
                         quarantined,
                         ..
                     } => {
-                        let waits = *quarantined || live.ready.contains(index);
+                        let in_line = self.is_in_line(&live.job.team, &(*not_before, id));
+                        let waits = *quarantined || in_line || live.ready.contains(*index);
                         let since = *not_before;
                         (!waits).then_some((Stuck::RetryOverdue { task: id, since }, since))
                     }
@@ -101,7 +102,7 @@ impl Fleet {
         let firsts = self
             .queue
             .classes()
-            .filter_map(|(_, turns)| self.jobs.get(&turns.first()?.2));
+            .filter_map(|(_, turns)| self.jobs.get(turns.first()?.2));
         let waiting = firsts.filter(|live| self.is_next(live, now, patience));
         found.extend(
             waiting

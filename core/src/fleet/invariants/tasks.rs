@@ -57,7 +57,7 @@ pub(super) fn waits_for_something(
     task: &Task,
     broken: &mut Vec<Broken>,
 ) {
-    let ready = live.ready.contains(&id.index);
+    let ready = live.ready.contains(id.index);
     if task.is_quarantined() && ready {
         let what = format!("task {id} is quarantined and ready");
         broken.push(Broken::new(Invariant::Waiting, what));

@@ -26,7 +26,7 @@ fn busy() -> (Rig, JobId) {
 }
 
 fn job_mut(rig: &mut Rig, job: JobId) -> &mut LiveJob {
-    rig.fleet.jobs.get_mut(&job).unwrap()
+    rig.fleet.jobs.get_mut(job).unwrap()
 }
 
 fn broken(rig: &Rig) -> Vec<&'static str> {
@@ -86,7 +86,7 @@ fn every_task_is_counted_once() {
     let counts = after(|rig, job| job_mut(rig, job).progress.counts.succeeded += 1);
     assert_eq!(counts, ["counts"]);
     let queue = after(|rig, job| {
-        job_mut(rig, job).ready.insert(1);
+        job_mut(rig, job).ready.insert(0, 1);
     });
     assert_eq!(queue, ["queue"]);
 }
@@ -139,7 +139,7 @@ fn a_cancel_leaves_nothing_that_waits_or_runs_on() {
 fn a_task_that_waits_for_a_person_is_not_ready() {
     let found = after(|rig, job| {
         let live = job_mut(rig, job);
-        live.ready.insert(1);
+        live.ready.insert(0, 1);
         let task = live.tasks.get_mut(&1).unwrap();
         if let TaskState::Pending { quarantined, .. } = &mut task.state {
             *quarantined = true;
@@ -160,10 +160,10 @@ fn an_agent_that_was_given_up_has_nothing() {
 fn keys_are_those_of_live_jobs() {
     let mut rig = Rig::new();
     let mut job = rig.job(spec(), 1);
-    job.key = Some(IdempotencyKey {
+    job.key = Some(Box::new(IdempotencyKey {
         key: "k".to_owned(),
         body: [0; 32],
-    });
+    }));
     rig.submit_job(job);
     assert_eq!(broken(&rig), [] as [&str; 0]);
     rig.fleet.keys.clear();

@@ -166,7 +166,13 @@ fn a_cordon_survives_the_agents_next_hello() {
     });
     rig.hello("a1", 1);
     let agent = rig.fleet.agents().next().unwrap();
-    assert_eq!(agent.schedulable, Schedulable::Cordoned { reason });
+    assert_eq!(
+        agent.schedulable,
+        Schedulable::Cordoned {
+            reason,
+            until: None
+        }
+    );
 }
 
 #[test]

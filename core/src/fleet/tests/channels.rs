@@ -1,31 +1,10 @@
 use super::rig::*;
+use super::rollouts::fetches;
 use crate::channel::Cause;
-use crate::effect::{Answer, Effect, Order, Refusal};
+use crate::effect::{Answer, Effect, Refusal};
 use crate::event::{Event, RollbackTo};
 use crate::image::Tag;
 use crate::spec::Pin;
-
-fn set(rig: &mut Rig, byte: u8) -> Vec<Effect> {
-    let ticket = rig.ticket();
-    rig.handle(Event::ChannelSet {
-        ticket,
-        channel: channel("analytics"),
-        repository: "registry.example/analytics".parse().unwrap(),
-        tag: Tag::parse("latest").unwrap(),
-        digest: digest(byte),
-    })
-}
-
-fn pushed(rig: &mut Rig, byte: u8) -> Vec<Effect> {
-    let channel = channel("analytics");
-    rig.handle(Event::ImageResolved {
-        channel,
-        repository: "registry.example/analytics".parse().unwrap(),
-        tag: Tag::parse("latest").unwrap(),
-        digest: digest(byte),
-        cause: Cause::Webhook,
-    })
-}
 
 fn roll_back(rig: &mut Rig) -> Vec<Effect> {
     let ticket = rig.ticket();
@@ -36,31 +15,21 @@ fn roll_back(rig: &mut Rig) -> Vec<Effect> {
         channel,
         to: RollbackTo::Previous,
         reason,
+        by: String::new(),
     })
-}
-
-fn prefetched(effects: &[Effect]) -> Vec<String> {
-    let prefetch = |effect: &Effect| match effect {
-        Effect::Order {
-            agent,
-            order: Order::Prefetch { .. },
-        } => Some(agent.to_string()),
-        _ => None,
-    };
-    effects.iter().filter_map(prefetch).collect()
 }
 
 #[test]
 fn the_next_attempt_runs_the_new_digest_and_running_ones_are_not_touched() {
     let mut rig = Rig::new();
     rig.hello("a1", 1);
-    set(&mut rig, 1);
+    rig.set_channel(1);
     let (job, effects) = rig.submit(on_channel(Pin::Task), 2);
     assert_eq!(offers(&effects)[0].2, digest(1));
     rig.start("a1", attempt(job, 0, 1));
 
-    let effects = pushed(&mut rig, 2);
-    assert_eq!(prefetched(&effects), ["a1"]);
+    let effects = rig.push(2);
+    assert_eq!(fetches(&effects), ["a1"]);
     assert_eq!((offers(&effects), stops(&effects)), (vec![], vec![]));
 
     let effects = rig.end("a1", attempt(job, 0, 1), succeeded());
@@ -73,8 +42,8 @@ fn the_next_attempt_runs_the_new_digest_and_running_ones_are_not_touched() {
 #[test]
 fn the_same_digest_again_is_no_release() {
     let mut rig = Rig::new();
-    set(&mut rig, 1);
-    assert_eq!(pushed(&mut rig, 1), []);
+    rig.set_channel(1);
+    assert_eq!(rig.push(1), []);
     assert_eq!(
         rig.fleet
             .channel(&channel("analytics"))
@@ -88,20 +57,16 @@ fn the_same_digest_again_is_no_release() {
 #[test]
 fn a_rollback_is_a_new_release_and_the_tag_is_not_followed_back() {
     let mut rig = Rig::new();
-    set(&mut rig, 1);
-    pushed(&mut rig, 2);
+    rig.set_channel(1);
+    rig.push(2);
     let effects = roll_back(&mut rig);
     let [Answer::Channel(now)] = answers(&effects)[..] else {
         panic!("{effects:?}")
     };
     assert_eq!((now.current.number, now.current.digest), (3, digest(1)));
 
-    assert_eq!(
-        pushed(&mut rig, 2),
-        [],
-        "the poll still sees what was rolled back"
-    );
-    pushed(&mut rig, 3);
+    assert_eq!(rig.push(2), [], "the poll still sees what was rolled back");
+    rig.push(3);
     let channel = rig.fleet.channel(&channel("analytics")).unwrap();
     assert_eq!(
         (channel.current.number, channel.current.digest),
@@ -112,7 +77,7 @@ fn a_rollback_is_a_new_release_and_the_tag_is_not_followed_back() {
 #[test]
 fn there_is_nothing_to_roll_back_to_at_first() {
     let mut rig = Rig::new();
-    set(&mut rig, 1);
+    rig.set_channel(1);
     let effects = roll_back(&mut rig);
     let refusal = Refusal::NoPreviousRelease {
         channel: channel("analytics"),
@@ -123,20 +88,18 @@ fn there_is_nothing_to_roll_back_to_at_first() {
 #[test]
 fn an_agent_that_joins_later_is_told_what_to_fetch() {
     let mut rig = Rig::new();
-    set(&mut rig, 1);
-    assert_eq!(prefetched(&rig.hello("late", 1)), ["late"]);
+    rig.set_channel(1);
+    assert_eq!(fetches(&rig.hello("late", 1)), ["late"]);
 }
 
 #[test]
 fn news_of_a_tag_that_is_no_longer_followed_does_not_count() {
     let mut rig = Rig::new();
-    set(&mut rig, 1);
+    rig.set_channel(1);
     let effects = rig.handle(Event::ImageResolved {
         channel: channel("analytics"),
-        repository: "registry.example/analytics".parse().unwrap(),
         tag: Tag::parse("old").unwrap(),
-        digest: digest(9),
-        cause: Cause::Poll,
+        candidate: Box::new(candidate(9, Cause::Poll)),
     });
     assert_eq!(effects, []);
 }

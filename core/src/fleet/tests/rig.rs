@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::agent::{Capacity, Hello, Profile};
-use crate::channel::ChannelId;
+use crate::agent::{Capacity, HeldImage, Hello, Profile};
+use crate::channel::{Candidate, Cause, ChannelId};
 use crate::effect::{Answer, Effect, Effects, Order, Record};
 use crate::event::{AttemptEnd, Event, NewJob, News, Report};
 use crate::fleet::{Fleet, Limits};
 use crate::ids::{AgentId, AttemptId, AttemptNo, ChannelName, JobId, JobName, PoolName};
 use crate::ids::{SessionNo, TaskId, TeamName, Term, Ticket};
-use crate::image::{Digest, Image};
+use crate::image::{Digest, Image, Tag};
 use crate::job::Job;
 use crate::outcome::{End, EndReason, Outcome, Usage};
+use crate::rollout::Facts;
 use crate::spec::{
-    Backoff, BackoffKind, Delivery, ImageSource, Network, Pin, Pull, Requirements, Resources,
-    RetryPolicy, Spec,
+    Backoff, BackoffKind, Delivery, ImageSource, Network, OnDisconnect, Pin, Pull, Requirements,
+    Resources, RetryPolicy, Spec,
 };
 use crate::time::{Millis, Timestamp};
 
@@ -53,6 +54,17 @@ pub(in crate::fleet) fn channel(name: &str) -> ChannelId {
     }
 }
 
+pub(in crate::fleet) fn candidate(byte: u8, cause: Cause) -> Candidate {
+    Candidate {
+        repository: "registry.example/analytics".parse().unwrap(),
+        digest: digest(byte),
+        facts: Facts::default(),
+        cause,
+        reason: String::new(),
+        by: String::new(),
+    }
+}
+
 pub(in crate::fleet) fn spec() -> Spec {
     let resources = Resources {
         cpu_millis: 1_000,
@@ -83,6 +95,7 @@ pub(in crate::fleet) fn spec() -> Spec {
             resources,
             held: None,
             concurrency: BTreeMap::new(),
+            lease: false,
         }),
         priority: 0,
         queue_timeout: None,
@@ -96,6 +109,7 @@ pub(in crate::fleet) fn spec() -> Spec {
         },
         success_codes: vec![],
         delivery: Delivery::AtLeastOnce,
+        on_disconnect: OnDisconnect::Finish,
         network: Network::Bridge,
         writable_root: false,
     }
@@ -196,6 +210,32 @@ impl Rig {
         }
     }
 
+    /// The agent holds the image.
+    pub(in crate::fleet) fn hold(&mut self, name: &str, byte: u8) -> Vec<Effect> {
+        let session: SessionNo = self.sessions[name];
+        self.handle(Event::AgentBeat {
+            agent: agent(name),
+            session,
+            held: Some(vec![held(byte)]),
+        })
+    }
+
+    /// The agent opens another stream, and holds the image now.
+    pub(in crate::fleet) fn hello_holding(
+        &mut self,
+        name: &str,
+        places: u32,
+        byte: u8,
+    ) -> Vec<Effect> {
+        let newest = self.sessions.values().max().map_or(0, |newest| newest.0);
+        let session = SessionNo(newest + 1);
+        self.sessions.insert(name.to_owned(), session);
+        self.handle(Event::AgentHello(Hello {
+            held: vec![held(byte)],
+            ..hello(name, session, places, BTreeSet::new())
+        }))
+    }
+
     pub(in crate::fleet) fn submit_job(&mut self, job: Job) -> Vec<Effect> {
         let ticket = self.ticket();
         let jobs = vec![NewJob {
@@ -251,6 +291,34 @@ impl Rig {
         self.report(name, attempt, News::Ended(Box::new(end)))
     }
 
+    /// Points the channel `analytics` at a digest, as its first release or as a wish.
+    pub(in crate::fleet) fn set_channel(&mut self, byte: u8) -> Vec<Effect> {
+        let ticket = self.ticket();
+        self.handle(Event::ChannelSet {
+            ticket,
+            channel: channel("analytics"),
+            tag: Tag::parse("latest").unwrap(),
+            candidate: Box::new(candidate(byte, Cause::Set)),
+        })
+    }
+
+    /// The tag of the channel `analytics` means another digest.
+    pub(in crate::fleet) fn push(&mut self, byte: u8) -> Vec<Effect> {
+        self.push_with(byte, Facts::default())
+    }
+
+    pub(in crate::fleet) fn push_with(&mut self, byte: u8, facts: Facts) -> Vec<Effect> {
+        let candidate = Candidate {
+            facts,
+            ..candidate(byte, Cause::Webhook)
+        };
+        self.handle(Event::ImageResolved {
+            channel: channel("analytics"),
+            tag: Tag::parse("latest").unwrap(),
+            candidate: Box::new(candidate),
+        })
+    }
+
     pub(in crate::fleet) fn cancel(&mut self, job: JobId, tasks: Option<&str>) -> Vec<Effect> {
         let ticket = self.ticket();
         let tasks = tasks.map(|text| text.parse().unwrap());
@@ -262,6 +330,18 @@ impl Rig {
             reason,
             now: false,
         })
+    }
+}
+
+fn held(byte: u8) -> HeldImage {
+    let image = Image::Remote {
+        repository: "registry.example/analytics".parse().unwrap(),
+        digest: digest(byte),
+    };
+    HeldImage {
+        id: digest(100 + byte),
+        images: vec![image],
+        tags: vec![],
     }
 }
 
@@ -287,10 +367,13 @@ pub(in crate::fleet) fn hello(
             version: "0.1.0".into(),
             engine: "20.10".into(),
             boot_id: "b".into(),
+            leases: true,
+            platform: "linux/amd64".to_owned(),
         },
         term: Term(1),
         attempts,
         details: BTreeMap::new(),
+        orphans: BTreeSet::new(),
         held: vec![],
     }
 }

@@ -243,9 +243,11 @@ fn an_attempt_is_taken_over_with_the_image_that_it_runs() {
     rig.handle(Event::ChannelSet {
         ticket,
         channel: channel("analytics"),
-        repository: repository.clone(),
         tag: crate::image::Tag::parse("1").unwrap(),
-        digest: digest(1),
+        candidate: Box::new(crate::channel::Candidate {
+            repository: repository.clone(),
+            ..candidate(1, crate::channel::Cause::Set)
+        }),
     });
     let (job, effects) = rig.submit(on_channel(Pin::Task), 2);
     let mut rows = Rows::default();

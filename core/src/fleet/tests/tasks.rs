@@ -85,6 +85,39 @@ fn the_end_frees_the_place_for_the_next_task() {
 }
 
 #[test]
+fn nothing_is_left_to_look_at_when_a_task_has_ended() {
+    let mut rig = Rig::new();
+    rig.hello("a1", 1);
+    let (job, _) = rig.submit(spec(), 1);
+    rig.start("a1", attempt(job, 0, 1));
+    rig.end("a1", attempt(job, 0, 1), succeeded());
+    // What is due soon may stay until then, but not the limit of a run, which may be days.
+    rig.tick_until(at(60));
+    assert_eq!(rig.fleet.next_deadline(), None);
+}
+
+#[test]
+fn a_job_that_has_ended_leaves_no_limit_of_waiting_behind() {
+    let mut rig = Rig::new();
+    rig.hello("a1", 1);
+    let mut spec = spec();
+    spec.queue_timeout = Some(crate::time::Millis::from_secs(86_400));
+    let (job, _) = rig.submit(spec.clone(), 1);
+    // Submitted a moment before the fleet hears of it.
+    let mut early = rig.job(spec, 1);
+    early.created = at(0);
+    rig.now = at(1);
+    let second = early.id;
+    rig.submit_job(early);
+    for job in [job, second] {
+        rig.start("a1", attempt(job, 0, 1));
+        rig.end("a1", attempt(job, 0, 1), succeeded());
+    }
+    rig.tick_until(at(60));
+    assert_eq!(rig.fleet.next_deadline(), None);
+}
+
+#[test]
 fn a_report_told_twice_changes_nothing_the_second_time() {
     let mut rig = Rig::new();
     rig.hello("a1", 1);
@@ -223,10 +256,10 @@ fn a_task_that_never_started_times_out_in_the_queue() {
 
 fn keyed(rig: &mut Rig, key: &str, body: u8) -> NewJob {
     let mut job = rig.job(spec(), 1);
-    job.key = Some(IdempotencyKey {
+    job.key = Some(Box::new(IdempotencyKey {
         key: key.into(),
         body: [body; 32],
-    });
+    }));
     NewJob {
         job: Arc::new(job),
         prior: None,
@@ -409,7 +442,7 @@ fn a_restarted_coordinator_finds_every_job_as_it_was() {
     }
     rows.keep(rig.end("a1", attempt(job, 2, 1), failed(1)));
     rows.keep(rig.end("a1", attempt(job, 3, 1), succeeded()));
-    let before = rig.fleet.job(job).unwrap().clone();
+    let before = rig.fleet.job(job).unwrap().into_owned();
 
     rig.fleet = Fleet::new(Limits::default());
     for row in rows.restored() {
