@@ -118,6 +118,11 @@ pub(crate) enum NotTaken {
     Unusable(io::Error),
 }
 
+/// Whether the one start that the directory held is gone.
+pub(crate) fn is_used(dir: &Path) -> bool {
+    !dir.join(ARMED).exists()
+}
+
 impl Records {
     /// Takes the one start that the directory holds.
     pub(crate) fn take(dir: &Path) -> Result<Self, NotTaken> {

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(crate) const SIGCHLD: i32 = 17;
 /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: what a fault of this program's own raises.
 const OWN_FAULTS: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
 const SIG_SETMASK: i32 = 2;
+const SFD_CLOEXEC: i32 = 0o2_000_000;
 const SI_USER: i32 = 0;
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
@@ -80,6 +81,7 @@ unsafe extern "C" {
     fn sigprocmask(how: i32, set: *const SigSet, old: *mut SigSet) -> i32;
     fn sigwaitinfo(set: *const SigSet, info: *mut SigInfo) -> i32;
     fn sigtimedwait(set: *const SigSet, info: *mut SigInfo, timeout: *const TimeSpec) -> i32;
+    fn signalfd(fd: i32, set: *const SigSet, flags: i32) -> i32;
     fn kill(pid: i32, signal: i32) -> i32;
     fn wait4(pid: i32, status: *mut i32, options: i32, usage: *mut RUsage) -> i32;
     fn prctl(option: i32, ...) -> i32;
@@ -113,6 +115,14 @@ impl Signals {
         // SAFETY: the old mask is not asked for, which a null pointer says.
         check(unsafe { sigprocmask(SIG_SETMASK, &raw const set, std::ptr::null_mut()) })?;
         Ok(Self(set))
+    }
+
+    /// A file that can be polled: it has something to read while a signal waits for [`Self::next`].
+    pub(crate) fn waiting(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the pointer is to a live set; -1 asks for a new file.
+        let fd = check(unsafe { signalfd(-1, &raw const self.0, SFD_CLOEXEC) })?;
+        // SAFETY: the kernel has just opened it, and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// Waits for the next one; `None` when `timeout` is over first.

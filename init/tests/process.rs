@@ -170,12 +170,13 @@ fn signals_are_handed_on() {
 #[test]
 fn a_lease_that_is_not_renewed_ends_the_task() {
     let dir = Dir::new();
-    // Renewed at the start of the host, that is: long ago.
     let lease = dir.path().join("lease");
-    std::fs::write(&lease, "0\n").unwrap();
+    let renew = || std::fs::write(&lease, twice(boot_clock())).unwrap();
+    renew();
     let options = |grace| {
         let lease = lease.to_str().unwrap();
-        ["--lease", lease, "--lease-ms", "1000", "--grace-ms", grace]
+        let terms = ["--lease", lease, "--lease-ms", "1000", "--grace-ms", grace];
+        [&terms[..], &ANY_TIME].concat()
     };
     let obedient = "trap 'exit 3' TERM; echo ready; while :; do /bin/sleep 0.05; done";
     let mut child = dir.start(&options("60000"), obedient);
@@ -186,18 +187,69 @@ fn a_lease_that_is_not_renewed_ends_the_task() {
 
     let stubborn = Dir::new();
     let script = "trap '' TERM; echo ready; while :; do /bin/sleep 0.05; done";
+    renew();
     let mut child = stubborn.start(&options("100"), script);
     assert_eq!(child.wait().unwrap().code(), Some(137));
     assert_eq!(stubborn.record()[2], "signaled 9");
+}
+
+/// The task may start whenever it likes.
+const ANY_TIME: [&str; 2] = ["--start-by-ms", "99999999999999"];
+
+/// As the agent writes it.
+fn twice(millis: u64) -> String {
+    format!("{millis:020} {millis:020}\n")
+}
+
+/// Milliseconds since the host's start.
+fn boot_clock() -> u64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    let (seconds, hundredths) = uptime.split(' ').next().unwrap().split_once('.').unwrap();
+    let [seconds, hundredths] = [seconds, hundredths].map(|text| text.parse::<u64>().unwrap());
+    seconds * 1000 + hundredths * 10
+}
+
+#[test]
+fn a_lease_that_was_over_before_the_start_starts_nothing() {
+    let dir = Dir::new();
+    let lease = dir.path().join("lease");
+    std::fs::write(&lease, twice(0)).unwrap();
+    let lease = lease.to_str().unwrap();
+    let terms = ["--lease", lease, "--lease-ms", "1000", "--grace-ms", "0"];
+    let options = [&terms[..], &ANY_TIME].concat();
+    let out = dir.command(&options, &["/bin/echo", "it ran"]).output();
+    let out = out.unwrap();
+    assert_eq!(
+        (out.status.code(), out.stdout.as_slice()),
+        (Some(122), &b""[..])
+    );
+}
+
+#[test]
+fn a_lease_that_was_renewed_after_it_was_over_lets_no_late_start_through() {
+    let dir = Dir::new();
+    let lease = dir.path().join("lease");
+    std::fs::write(&lease, twice(boot_clock())).unwrap();
+    let lease = lease.to_str().unwrap();
+    let too_late = (boot_clock() - 1).to_string();
+    let terms = ["--lease", lease, "--lease-ms", "60000", "--grace-ms", "0"];
+    let options = [&terms[..], &["--start-by-ms", &too_late]].concat();
+    let out = dir.command(&options, &["/bin/echo", "it ran"]).output();
+    let out = out.unwrap();
+    assert_eq!(
+        (out.status.code(), out.stdout.as_slice()),
+        (Some(122), &b""[..])
+    );
 }
 
 #[test]
 fn a_lease_that_is_renewed_does_not() {
     let dir = Dir::new();
     let lease = dir.path().join("lease");
-    std::fs::write(&lease, "99999999999999\n").unwrap();
+    std::fs::write(&lease, twice(99_999_999_999_999)).unwrap();
     let lease = lease.to_str().unwrap();
-    let options = ["--lease", lease, "--lease-ms", "100", "--grace-ms", "0"];
+    let terms = ["--lease", lease, "--lease-ms", "100", "--grace-ms", "0"];
+    let options = [&terms[..], &ANY_TIME].concat();
     let mut child = dir.start(&options, "echo ready; /bin/sleep 0.5");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(dir.record(), whole("exited 0"));
