@@ -12,38 +12,51 @@ use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::{Millis, Timestamp};
 use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
-use prost::Message as _;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::config::Config;
+use crate::contact::Contact;
 use crate::disk::Disks;
 use crate::engine_watch::EngineWatch;
 use crate::images::Images;
 use crate::init;
-use crate::journal::{Entry, History, Intent, Journal};
+use crate::journal::{self, History, Intent, Journal};
+use crate::leftovers::Orphans;
 use crate::metrics::AgentMetrics;
+use crate::namespaces::{Lease, Namespaces};
 use crate::offer::{DISK_FULL, DOCKER_DEGRADED, Task};
 use crate::outbox::Outbox;
-use crate::outcome::{Kill, KillReason};
+use crate::outcome::{Kill, KillReason, Run};
 use crate::output::Logs;
 use crate::output::spool::{Bounds, Spool};
 use crate::plan::{self, Journaled, Seen};
 use crate::probe::Probe;
 use crate::runtime::{Container, EngineInfo, Runtime};
+use crate::starts::Starts;
 use crate::usage::{AttemptGroup, Measured};
+use crate::warm::Warm;
 use crate::wire::{self, seq};
 
+mod adopt;
 mod container;
 mod finish;
+mod home;
+mod lodging;
 mod prepare;
 mod supervise;
 mod trace;
+mod warm;
 mod wedge;
 
-pub(crate) use container::{container_name, network_name, own_labels};
+use adopt::adopt;
+pub(crate) use container::{
+    Surroundings, WARM_LABEL, agent_labels, attempt_of_name, container_name, network_name,
+    own_labels, parked_container, parked_name, short,
+};
+use home::Home;
 use wedge::Wedge;
 
 /// What all attempts of an agent share.
@@ -52,27 +65,36 @@ pub(crate) struct Shared<R> {
     pub config: Config,
     pub engine: EngineInfo,
     pub boot_id: String,
+    pub contact: Contact,
     /// The program that containers get as their init process. `None`: the engine's own.
     pub init: Option<PathBuf>,
     /// Known from the first welcome of a coordinator on.
     pub cluster: std::sync::OnceLock<String>,
     pub images: Images<R>,
+    pub namespaces: Namespaces<R>,
     pub disks: Disks,
     pub probe: Probe,
     /// Creating and starting.
-    pub starts: Semaphore,
+    pub starts: Starts,
     pub outbox: Outbox,
     pub logs: Arc<Logs>,
     pub log_bounds: Bounds,
     pub watch: EngineWatch,
     pub metrics: Arc<AgentMetrics>,
+    pub orphans: Orphans,
     pub networks: tokio::sync::RwLock<std::collections::BTreeSet<String>>,
+    pub warm: Warm,
 }
 
 impl<R> Shared<R> {
     /// Everything of one attempt on this host's disk.
     pub(crate) fn attempt_dir(&self, id: AttemptId) -> PathBuf {
         self.config.data_dir.join(ATTEMPTS).join(id.to_string())
+    }
+
+    /// Whether this host's disk knows the attempt.
+    pub(crate) fn has_journal(&self, id: AttemptId) -> bool {
+        journal::exists(&self.attempt_dir(id))
     }
 }
 
@@ -89,7 +111,7 @@ impl<R: Runtime> Shared<R> {
 pub(crate) const ATTEMPTS: &str = "attempts";
 const LOG: &str = "log";
 /// The directory that the task finds as `/run/muster`.
-const RUN: &str = "run";
+pub(crate) const RUN: &str = "run";
 /// After an error of the engine that may pass.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -109,6 +131,8 @@ pub(crate) struct Control {
     pub stop: watch::Receiver<Option<StopOrder>>,
     /// The largest acknowledged report.
     pub acknowledged: watch::Receiver<u64>,
+    /// As [`Contacts::since`](crate::lease::Contacts::since).
+    pub contact: Option<u64>,
 }
 
 /// How an attempt comes to this process.
@@ -119,48 +143,34 @@ pub(crate) enum Origin {
         term: u64,
     },
     Found(Box<History>),
-}
-
-/// Where the attempt belongs.
-struct Home {
-    /// The container's.
-    name: String,
-    cluster: String,
-    term: u64,
-    init_key: Option<String>,
-}
-
-impl Home {
-    /// The journal's first line.
-    fn accepted(&self, offer: &pb::Offer) -> Entry {
-        let Self {
-            name,
-            cluster,
-            term,
-            init_key,
-        } = self;
-        Entry::Accepted {
-            offer: offer.encode_to_vec(),
-            container: name.clone(),
-            cluster: cluster.clone(),
-            term: *term,
-            init_key: init_key.clone(),
-        }
-    }
+    /// Its container is there, and no journal.
+    Adopted {
+        offer: Box<pb::Offer>,
+        cluster: String,
+        term: u64,
+    },
 }
 
 /// An attempt that ended, or could not go on.
 struct Ending {
     end: End,
     container: Option<Container>,
+    /// What the init process wrote down, of a container that the engine does not have or can't tell of.
+    run: Option<Run>,
 }
 
 impl Ending {
     /// Without a process having run.
     fn never_ran(end: End) -> Self {
+        Self::of(end, None)
+    }
+
+    /// As the engine shows it.
+    fn of(end: End, container: Option<Container>) -> Self {
         Self {
             end,
-            container: None,
+            container,
+            run: None,
         }
     }
 }
@@ -174,12 +184,18 @@ struct Life<R> {
     term: u64,
     /// `None`: the container has the engine's init process.
     init_key: Option<String>,
+    /// Its first journal was lost, and the output with it.
+    adopted: bool,
     dir: PathBuf,
     journal: Journal,
     control: Control,
     wedge: Arc<Wedge>,
     group: Option<AttemptGroup>,
+    /// Nothing of it was there before this process.
+    fresh: bool,
     measured: Measured,
+    /// The namespace that the container joined.
+    lease: Option<Lease>,
     intent: Option<Intent>,
     /// The engine was restarted while no agent listened to it.
     restart_missed: bool,
@@ -216,6 +232,7 @@ pub(crate) async fn run<R: Runtime>(
         team = %task.team,
     );
     trace::set_parent(&span, &task.traceparent);
+    trace::describe(&span, &task);
     let traceparent = trace::of(&span.context(), &task.traceparent);
     let id = task.id;
     let life = async {
@@ -230,6 +247,8 @@ pub(crate) async fn run<R: Runtime>(
                     cluster,
                     term,
                     init_key: shared.init.as_ref().map(|_| init::new_key()),
+                    adopted: false,
+                    heard: Some(shared.contact.heard(&shared.boot_id)),
                 };
                 failpoint::hit(Point::AgentOffered);
                 match Journal::create(shared.attempt_dir(id), home.accepted(&offer)).await {
@@ -242,17 +261,28 @@ pub(crate) async fn run<R: Runtime>(
             }
             Origin::Found(history) => match Journal::reopen(&shared.attempt_dir(id)) {
                 Ok(journal) => {
-                    let home = Home {
-                        name: history.container.clone(),
-                        cluster: history.cluster.clone(),
-                        term: history.term,
-                        init_key: history.init_key.clone(),
-                    };
+                    let home = Home::found(&history);
                     let life = Life::new(shared, task, home, journal, control, traceparent);
                     life.again(*history).await;
                 }
                 Err(error) => tracing::error!(%error, "journal can't be opened"),
             },
+            Origin::Adopted {
+                offer,
+                cluster,
+                term,
+            } => {
+                let home = Home {
+                    name: container_name(&cluster, id),
+                    cluster,
+                    term,
+                    // Only the journal had it.
+                    init_key: None,
+                    adopted: true,
+                    heard: None,
+                };
+                adopt(shared, task, home, &offer, control, traceparent).await;
+            }
         }
     };
     tokio::select! {
@@ -293,6 +323,8 @@ impl<R: Runtime> Life<R> {
             cluster,
             term,
             init_key,
+            adopted,
+            heard: _,
         } = home;
         let dir = shared.attempt_dir(task.id);
         let group = shared
@@ -309,11 +341,14 @@ impl<R: Runtime> Life<R> {
             cluster,
             term,
             init_key,
+            adopted,
             dir,
             journal,
             control,
             group,
+            fresh: false,
             measured: Measured::default(),
+            lease: None,
             intent: None,
             restart_missed: false,
             started: None,
@@ -328,6 +363,7 @@ impl<R: Runtime> Life<R> {
 
     /// A new attempt: accepted just now.
     async fn fresh(mut self) {
+        self.fresh = true;
         failpoint::hit(Point::AgentAccepted);
         self.put(seq::ANSWER, pb::report::News::Accepted(pb::Accepted {}));
         let Some(spool) = self.open_spool().await else {
@@ -343,6 +379,9 @@ impl<R: Runtime> Life<R> {
         self.intent.clone_from(&history.intent);
         self.started = history.started.map(Timestamp);
         self.kills.clone_from(&history.kills);
+        if let Some(name) = self.intent.as_ref().and_then(|intent| intent.warm.clone()) {
+            self.move_into(name).await;
+        }
         let reached = history.reached();
         if reached == Journaled::Accepted {
             self.put(seq::ANSWER, pb::report::News::Accepted(pb::Accepted {}));
@@ -354,7 +393,7 @@ impl<R: Runtime> Life<R> {
         tracing::info!(?reached, ?seen, ?action, "attempt taken up again");
         let Some(spool) = self.open_spool().await else {
             let end = infra("the host's disk does not give the output back");
-            return self.finish(Ending { end, container }, None).await;
+            return self.finish(Ending::of(end, container), None).await;
         };
         if let Some(report) = history.ended {
             let log = self.close_log(spool, container.is_some());
@@ -368,7 +407,13 @@ impl<R: Runtime> Life<R> {
     async fn open_spool(&self) -> Option<Spool> {
         let shared = &self.shared;
         let path = self.dir.join(LOG);
-        let (logs, metrics) = (Arc::clone(&shared.logs), Arc::clone(&shared.metrics));
+        // The coordinator has the beginning, which is lost here: so there is nothing to go on from.
+        let logs = if self.adopted {
+            Arc::default()
+        } else {
+            Arc::clone(&shared.logs)
+        };
+        let metrics = Arc::clone(&shared.metrics);
         let spool = Spool::open(self.task.id, &path, logs, metrics, shared.log_bounds).await;
         spool
             .map_err(|error| tracing::error!(%error, "output can't be spooled"))
@@ -385,7 +430,7 @@ impl<R: Runtime> Life<R> {
         let mut pause = RETRY;
         loop {
             match self.shared.runtime.inspect(&self.name).await {
-                Ok(found) => return found,
+                Ok(found) => return found.map(|found| self.as_of_task(found)),
                 Err(error) => tracing::warn!(%error, "container can't be inspected"),
             }
             tokio::time::sleep(pause).await;
@@ -423,6 +468,7 @@ fn stopped_early(order: StopOrder) -> Ending {
         KillReason::Preempted => End::of(Outcome::Preempted, EndReason::Drained),
         KillReason::Superseded => End::of(Outcome::Canceled, EndReason::Superseded),
         KillReason::RunTimeout => End::of(Outcome::Timeout, EndReason::RunTimeout),
+        KillReason::Disconnected => End::of(Outcome::InfraError, EndReason::NeverStarted),
     };
     Ending::never_ran(End {
         message: "it was stopped before it started".to_owned(),

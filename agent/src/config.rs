@@ -53,11 +53,31 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     /// Images pulled at a time. `MUSTER_AGENT_PULLS`, default 3.
     pub pulls: u32,
-    /// Containers created and started at a time. `MUSTER_AGENT_STARTS`, default four per CPU: measured on two
-    /// CPUs, where more gained nothing.
+    /// Most containers created and started at a time; how many are, follows how the engine keeps up.
+    /// `MUSTER_AGENT_STARTS`, default four per CPU.
     pub starts: u32,
     /// `MUSTER_AGENT_INIT`: `muster`, the default, or `engine`.
     pub init: InitChoice,
+    pub warm: WarmBudget,
+}
+
+/// How many warm containers this host may have, whatever channels want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WarmBudget {
+    /// `MUSTER_AGENT_WARM`, 0 to 1,000, default 8.
+    pub count: u32,
+    /// None is added while less memory than this could be used, in bytes. `MUSTER_AGENT_WARM_MEMORY_FREE`,
+    /// default 512 MiB.
+    pub memory_free: u64,
+}
+
+impl Default for WarmBudget {
+    fn default() -> Self {
+        Self {
+            count: 8,
+            memory_free: 512 << 20,
+        }
+    }
 }
 
 /// Whose init process containers get.
@@ -86,7 +106,7 @@ pub struct ImageGc {
     pub low: u8,
 }
 
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 22] = [
     "MUSTER_AGENT_COORDINATOR",
     "MUSTER_AGENT_CPUS",
     "MUSTER_AGENT_DATA_DIR",
@@ -107,9 +127,20 @@ const KNOWN: [&str; 20] = [
     "MUSTER_AGENT_PUSHGATEWAY_URL",
     "MUSTER_AGENT_RESOURCES",
     "MUSTER_AGENT_STARTS",
+    "MUSTER_AGENT_WARM",
+    "MUSTER_AGENT_WARM_MEMORY_FREE",
 ];
 const PREFIX: &str = "MUSTER_AGENT_";
 const DEFAULT_DATA_DIR: &str = "/var/lib/muster/agent";
+
+impl Default for DiskReserve {
+    fn default() -> Self {
+        Self {
+            bytes: 2 << 30,
+            percent: 10,
+        }
+    }
+}
 
 impl Config {
     /// Reads and checks every setting. Variables without the agent's prefix are ignored; flags are put
@@ -126,6 +157,8 @@ impl Config {
         vars.refuse_unknown(PREFIX, &KNOWN)?;
         let spare = (host.memory_bytes / 10).max(256 << 20);
         let host_memory = host.memory_bytes.saturating_sub(spare);
+        let reserve = DiskReserve::default();
+        let warm = WarmBudget::default();
         Ok(Self {
             coordinator: vars.coordinator("MUSTER_AGENT_COORDINATOR")?,
             name: name(&vars, "MUSTER_AGENT_NAME", &host.name, AgentId::parse)?,
@@ -141,8 +174,8 @@ impl Config {
             gpus: vars.gpus("MUSTER_AGENT_GPUS")?,
             resources: vars.resources("MUSTER_AGENT_RESOURCES")?,
             disk_reserve: DiskReserve {
-                bytes: vars.size("MUSTER_AGENT_DISK_FREE", 2 << 30)?,
-                percent: vars.percent("MUSTER_AGENT_DISK_FREE_PERCENT", 10)?,
+                bytes: vars.size("MUSTER_AGENT_DISK_FREE", reserve.bytes)?,
+                percent: vars.percent("MUSTER_AGENT_DISK_FREE_PERCENT", reserve.percent)?,
             },
             image_gc: vars.image_gc("MUSTER_AGENT_IMAGE_GC")?,
             policy: policy(&vars, "MUSTER_AGENT_POLICY_FILE")?,
@@ -152,6 +185,10 @@ impl Config {
             pulls: vars.count("MUSTER_AGENT_PULLS", 3)?,
             starts: vars.count("MUSTER_AGENT_STARTS", host.cpus * 4)?,
             init: vars.init("MUSTER_AGENT_INIT")?,
+            warm: WarmBudget {
+                count: vars.warm("MUSTER_AGENT_WARM", warm.count)?,
+                memory_free: vars.size("MUSTER_AGENT_WARM_MEMORY_FREE", warm.memory_free)?,
+            },
         })
     }
 }

@@ -101,7 +101,7 @@ impl Disks {
 }
 
 /// How many bytes must be free on a disk of `all` bytes.
-fn least(reserve: DiskReserve, all: u64, full: bool) -> u64 {
+pub(crate) fn least(reserve: DiskReserve, all: u64, full: bool) -> u64 {
     let DiskReserve { bytes, percent } = reserve;
     let least = bytes.max(all / 100 * u64::from(percent));
     if full {

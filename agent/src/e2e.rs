@@ -14,7 +14,51 @@ use crate::runtime::docker::DockerRuntime;
 
 mod init;
 mod leftovers;
+mod namespaces;
 mod output;
+mod parked;
+
+/// Tests that hold for a container with nothing but its own, for one in a namespace that was made ahead, and for one
+/// that was itself.
+macro_rules! over_all {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            use super::{Bench, Start};
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn alone() {
+                if let Some(bench) = Bench::new().await {
+                    super::$name(bench).await;
+                }
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn pooled() {
+                if let Some(bench) = Bench::pooled().await {
+                    super::$name(bench).await;
+                }
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn warm() {
+                if let Some(bench) = Bench::of(Start::Warm).await {
+                    super::$name(bench).await;
+                }
+            }
+        }
+    )*};
+}
+
+over_all! {
+    ends_are_what_they_are,
+    output_is_whole_to_the_last_unterminated_line,
+    a_task_that_traps_term_is_canceled_all_the_same,
+    a_signal_from_somebody_else_is_not_the_tasks_fault,
+    containers_outlive_the_agent_and_lose_no_output,
+    usage_is_measured_even_of_a_short_task,
+    the_container_is_closed_and_the_metrics_file_works,
+    many_containers_run_and_nothing_is_left,
+}
 
 const TESTBOX: &str = "muster/testbox:1";
 
@@ -32,13 +76,27 @@ async fn engine() -> Option<(DockerRuntime, String)> {
     }
 }
 
+/// Where tasks run: the promises are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// In a container that is made for them.
+    Cold,
+    /// In one that was parked before.
+    Warm,
+}
+
 struct Bench {
     engine: DockerRuntime,
     image: String,
     coordinator: Coordinator,
     config: Config,
     agent: Option<Agent>,
-    _dir: tempfile::TempDir,
+    /// Tasks get namespaces that were made ahead; otherwise they have no network.
+    pooled: bool,
+    start: Start,
+    /// Tasks for which a container was parked.
+    warm: std::sync::atomic::AtomicU32,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -51,6 +109,7 @@ impl Bench {
         let coordinator = Coordinator::start(1).await;
         let dir = tempfile::tempdir().unwrap();
         let mut config = coordinator.config(dir.path());
+        config.warm.memory_free = 0;
         change(&mut config);
         let agent = Agent::start(engine.clone(), config.clone());
         Some(Self {
@@ -59,7 +118,10 @@ impl Bench {
             coordinator,
             config,
             agent: Some(agent),
-            _dir: dir,
+            pooled: false,
+            start: Start::Cold,
+            warm: 0.into(),
+            dir,
         })
     }
 
@@ -68,7 +130,29 @@ impl Bench {
     }
 
     async fn run_with(&self, script: &str, change: impl Fn(&mut pb::JobSpec)) -> AttemptId {
+        if self.start == Start::Cold {
+            return self.offer(script, change).await;
+        }
+        self.until_parked(1).await;
+        self.warm.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let id = self.offer(script, change).await;
+        // The next one is not to count on the same container.
+        self.coordinator.started(id).await;
+        id
+    }
+
+    async fn offer(&self, script: &str, change: impl Fn(&mut pb::JobSpec)) -> AttemptId {
         let (id, mut offer) = offer(&self.image, &["/bin/sh", "-c", script]);
+        if self.start == Start::Warm {
+            offer.channel = "app".into();
+        }
+        if self.pooled {
+            offer
+                .spec
+                .as_mut()
+                .unwrap()
+                .set_network(pb::Network::Bridge);
+        }
         change(offer.spec.as_mut().unwrap());
         self.coordinator.order(Kind::Offer(offer)).await;
         id
@@ -79,6 +163,16 @@ impl Bench {
         log.into_iter().map(|(_, text)| text).collect()
     }
 
+    /// Looks until it is so.
+    async fn until(&self, is_so: impl AsyncFn() -> bool) {
+        let looking = async {
+            while !is_so().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, looking).await.unwrap();
+    }
+
     /// Stops the agent and removes the container that it keeps because nobody acknowledged its end.
     async fn discard(mut self, name: &str) {
         self.agent.take().unwrap().stop().await;
@@ -87,6 +181,15 @@ impl Bench {
 
     /// Stops the agent and checks that nothing of it is left in the engine.
     async fn close(mut self) {
+        self.check_hits().await;
+        if self.start == Start::Warm {
+            let keep = pb::Keep {
+                channel: "default/app".into(),
+                images: vec![],
+                warm: None,
+            };
+            self.coordinator.order(Kind::Keep(keep)).await;
+        }
         let labels = crate::attempt::own_labels(&self.config);
         let attempts = self.config.data_dir.join(crate::attempt::ATTEMPTS);
         let gone = async {
@@ -97,7 +200,13 @@ impl Bench {
             }
         };
         tokio::time::timeout(DEADLINE, gone).await.unwrap();
+        if self.pooled {
+            self.until_hit().await;
+        }
         self.agent.take().unwrap().stop().await;
+        if self.pooled {
+            self.check_pool().await;
+        }
     }
 }
 
@@ -106,11 +215,7 @@ fn brief(ended: &pb::Ended) -> (pb::Outcome, &str, Option<i32>) {
     (end.outcome(), &end.reason, end.exit_code)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ends_are_what_they_are() {
-    let Some(bench) = Bench::new().await else {
-        return;
-    };
+async fn ends_are_what_they_are(bench: Bench) {
     use pb::Outcome::{Failed, ImageError, InfraError, Oom, Succeeded};
     let cases = [
         ("true", (Succeeded, "exited", Some(0))),
@@ -147,11 +252,7 @@ async fn ends_are_what_they_are() {
     bench.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn output_is_whole_to_the_last_unterminated_line() {
-    let Some(bench) = Bench::new().await else {
-        return;
-    };
+async fn output_is_whole_to_the_last_unterminated_line(bench: Bench) {
     let mut ids = Vec::new();
     for n in 0..12 {
         let script = format!("echo first {n}; echo problem >&2; printf 'last {n}'");
@@ -190,11 +291,7 @@ async fn output_is_whole_to_the_last_unterminated_line() {
     bench.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_traps_term_is_canceled_all_the_same() {
-    let Some(bench) = Bench::new().await else {
-        return;
-    };
+async fn a_task_that_traps_term_is_canceled_all_the_same(bench: Bench) {
     let id = bench
         .run("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
         .await;
@@ -227,17 +324,13 @@ async fn a_task_that_traps_term_is_canceled_all_the_same() {
     bench.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_from_somebody_else_is_not_the_tasks_fault() {
-    let Some(bench) = Bench::new().await else {
-        return;
-    };
+async fn a_signal_from_somebody_else_is_not_the_tasks_fault(bench: Bench) {
     let id = bench
         .run("trap 'exit 0' TERM; while :; do sleep 0.1; done")
         .await;
     bench.coordinator.started(id).await;
     tokio::time::sleep(Duration::from_millis(500)).await; // until the shell has set its trap
-    let name = format!("mu-01234567-{id}");
+    let name = bench.container(id);
     bench
         .engine
         .kill(&name, crate::runtime::Signal::Term)
@@ -251,11 +344,7 @@ async fn a_signal_from_somebody_else_is_not_the_tasks_fault() {
     bench.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn containers_outlive_the_agent_and_lose_no_output() {
-    let Some(mut bench) = Bench::new().await else {
-        return;
-    };
+async fn containers_outlive_the_agent_and_lose_no_output(mut bench: Bench) {
     let short = bench.run("echo a; sleep 1; echo b; printf c; exit 3").await;
     let long = bench
         .run("for n in $(seq 30); do echo $n; sleep 0.1; done")
@@ -276,11 +365,7 @@ async fn containers_outlive_the_agent_and_lose_no_output() {
     bench.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn usage_is_measured_even_of_a_short_task() {
-    let Some(bench) = Bench::new().await else {
-        return;
-    };
+async fn usage_is_measured_even_of_a_short_task(bench: Bench) {
     // Reads 40 MB into one variable-sized buffer of sort.
     let script = "head -c 30000000 /dev/zero | tr '\\0' x | sort | wc -c";
     let big = bench.coordinator.ended(bench.run(script).await).await;
@@ -308,11 +393,7 @@ async fn usage_is_measured_even_of_a_short_task() {
     bench.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_container_is_closed_and_the_metrics_file_works() {
-    let Some(bench) = Bench::new().await else {
-        return;
-    };
+async fn the_container_is_closed_and_the_metrics_file_works(bench: Bench) {
     let script = "id -u; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; \
         touch /x 2>/dev/null || echo read-only; echo t > /tmp/t && echo tmp; \
         mount -t tmpfs t /tmp 2>/dev/null || echo no-mount; \
@@ -326,23 +407,22 @@ async fn the_container_is_closed_and_the_metrics_file_works() {
         "{}",
         ended.metrics_problem
     );
+    let interfaces = if bench.pooled { "eth0\nlo\n" } else { "lo\n" };
     assert_eq!(
         bench.text(id).await,
-        "65532\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n\
-         read-only\ntmp\nno-mount\nlo\n1024\n1\n"
+        format!(
+            "65532\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n\
+         read-only\ntmp\nno-mount\n{interfaces}1024\n1\n"
+        )
     );
     bench.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_containers_run_and_nothing_is_left() {
-    let Some(bench) = Bench::new().await else {
-        return;
-    };
+async fn many_containers_run_and_nothing_is_left(bench: Bench) {
     let begin = Instant::now();
     let mut ids = Vec::new();
     for _ in 0..40 {
-        ids.push(bench.run("echo hello").await);
+        ids.push(bench.offer("echo hello", |_| {}).await);
     }
     for id in &ids {
         assert_eq!(

@@ -94,6 +94,11 @@ impl EngineWatch {
         self.lock().containers.remove(container);
     }
 
+    /// The engine does not say everything: a push gives an image that is there a digest.
+    pub(crate) fn note_images_changed(&self) {
+        self.images.send_modify(|count| *count += 1);
+    }
+
     pub(crate) fn images_changed(&self) -> watch::Receiver<u64> {
         self.images.subscribe()
     }

@@ -8,6 +8,8 @@ use muster_core::time::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
+use crate::runtime::DaemonStart;
+
 /// What doesn't change while the agent runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostFacts {
@@ -98,7 +100,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// When the process `pid` started, if it is called `name`.
-pub(crate) fn process_started(pid: i32, name: &str) -> Option<Timestamp> {
+pub(crate) fn process_started(pid: i32, name: &str) -> Option<DaemonStart> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in parentheses and may itself hold some.
     let (before, after) = stat.rsplit_once(')')?;
@@ -107,11 +109,32 @@ pub(crate) fn process_started(pid: i32, name: &str) -> Option<Timestamp> {
     }
     // Field 22 of the file, the 20th after the name: clock ticks since the host's start.
     let ticks: u64 = after.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    let boot = std::fs::read_to_string("/proc/stat").ok()?;
-    let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
-    let boot: u64 = boot.trim().parse().ok()?;
-    Some(Timestamp(boot * 1000 + ticks * 1000 / TICKS_PER_SECOND))
+    // The kernel's own time of the boot has whole seconds only.
+    let age = boot_clock().saturating_sub(ticks * 1000 / TICKS_PER_SECOND);
+    let at = Timestamp(now().0.saturating_sub(age));
+    Some(DaemonStart { at, ticks })
 }
 
 /// `USER_HZ`, which is 100 on every Linux that containers run on.
 const TICKS_PER_SECOND: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use muster_core::time::Millis;
+
+    use super::*;
+
+    #[test]
+    fn a_process_has_one_start_however_often_one_looks() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let look = || process_started(pid, name.trim()).unwrap();
+        let (first, second) = (look(), look());
+        assert_eq!(first.ticks, second.ticks);
+        assert_eq!(process_started(pid, "dockerd"), None);
+        // To a tick and the time between two clocks, it is before now and after the boot.
+        let slack = Millis(50);
+        let boot = Timestamp(now().0 - boot_clock());
+        assert!(first.at <= now() + slack && first.at + slack >= boot + Millis(first.ticks * 10));
+    }
+}

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use muster_core::image::{Image, Repository, split_tag};
 use muster_core::time::Millis;
@@ -11,9 +12,10 @@ use muster_proto::v1 as pb;
 use tokio::sync::{OnceCell, RwLock, Semaphore};
 
 use crate::metrics::AgentMetrics;
-use crate::runtime::{Credentials, EngineError, ImageFacts, ListedImage, PullError, Runtime};
+use crate::runtime::{EngineError, ImageFacts, ListedImage, PullError, PullProgress, Runtime};
 
 mod book;
+mod credentials;
 mod sweep;
 
 use book::Book;
@@ -21,8 +23,8 @@ pub(crate) use sweep::Shelf;
 
 /// Most images that are told of, newest first.
 const HELD_MAX: usize = 200;
-/// A credential helper may ask a cloud.
-const HELPER: Duration = Duration::from_secs(30);
+/// Most fetches that are told of.
+const FETCHES_MAX: usize = 16;
 
 /// Why an image can't be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,6 +45,14 @@ pub(crate) struct Ready {
     pub pull: Option<Millis>,
 }
 
+/// An image that was ordered ahead of its tasks.
+#[derive(Debug, Clone, Default)]
+struct Fetch {
+    progress: Arc<PullProgress>,
+    /// Why it failed; empty: it is under way.
+    problem: String,
+}
+
 /// One pull that everybody who wants the image waits for.
 type Pull = Arc<OnceCell<Result<Ready, ImageFailure>>>;
 
@@ -53,6 +63,8 @@ pub(crate) struct Images<R> {
     /// Facts of images that were there when last asked, by reference.
     known: Mutex<BTreeMap<String, ImageFacts>>,
     pulls: Mutex<BTreeMap<String, Pull>>,
+    /// What was ordered ahead and is not there, by reference.
+    fetches: Mutex<BTreeMap<String, Fetch>>,
     /// Shared by pulls; whoever removes an image has it alone.
     pulling: RwLock<()>,
     book: Book,
@@ -72,6 +84,7 @@ impl<R: Runtime> Images<R> {
             permits: Semaphore::new(permits),
             known: Mutex::default(),
             pulls: Mutex::default(),
+            fetches: Mutex::default(),
             pulling: RwLock::new(()),
             book: Book::open(data_dir),
         }
@@ -111,9 +124,59 @@ impl<R: Runtime> Images<R> {
 
     /// Makes sure of an image that the coordinator expects tasks of.
     pub(crate) async fn prefetch(&self, image: &Image) -> Result<Ready, ImageFailure> {
+        let reference = image.to_string();
+        let begun = Fetch::default();
+        self.note_fetch(&reference, begun);
         let ready = self.ensure(image, true).await;
-        self.book.prefetched(&image.to_string());
+        self.book.prefetched(&reference);
+        match &ready {
+            Ok(_) => {
+                lock(&self.fetches).remove(&reference);
+            }
+            Err(failure) => {
+                let problem = failure.to_string();
+                let progress = Arc::default();
+                self.note_fetch(&reference, Fetch { problem, progress });
+            }
+        }
         ready
+    }
+
+    /// It was ordered ahead, and this host will not have it.
+    pub(crate) fn refuse_fetch(&self, image: &Image, problem: String) {
+        let progress = Arc::default();
+        self.note_fetch(&image.to_string(), Fetch { problem, progress });
+    }
+
+    fn note_fetch(&self, reference: &str, fetch: Fetch) {
+        let mut fetches = lock(&self.fetches);
+        if fetches.len() >= FETCHES_MAX && !fetches.contains_key(reference) {
+            // Old failures tell nobody anything.
+            fetches.retain(|_, fetch| fetch.problem.is_empty());
+        }
+        if fetches.len() < FETCHES_MAX {
+            fetches.insert(reference.to_owned(), fetch);
+        }
+    }
+
+    /// How far everything is that was ordered ahead and is not there.
+    pub(crate) fn fetches(&self) -> Vec<pb::Fetch> {
+        let fetches = lock(&self.fetches);
+        let told = fetches.iter().map(|(image, fetch)| {
+            let Fetch { progress, problem } = fetch;
+            pb::Fetch {
+                image: image.clone(),
+                done_bytes: progress.done.load(Ordering::Relaxed),
+                total_bytes: progress.total.load(Ordering::Relaxed),
+                problem: problem.clone(),
+            }
+        });
+        told.collect()
+    }
+
+    /// What the coordinator says that tasks of the channel may run next.
+    pub(crate) fn keep(&self, channel: String, images: Vec<String>) {
+        self.book.keep(channel, images);
     }
 
     /// To be called when the engine says that an image is gone.
@@ -142,8 +205,10 @@ impl<R: Runtime> Images<R> {
         let _together = self.pulling.read().await;
         let begin = Instant::now();
         let registry = reference.split('/').next().unwrap_or("").to_owned();
-        let credentials = credentials(registry).await;
-        let result = self.runtime.pull(reference, credentials).await;
+        let credentials = credentials::of(registry).await;
+        let fetch = lock(&self.fetches).get(reference).cloned();
+        let progress = fetch.unwrap_or_default().progress;
+        let result = self.runtime.pull(reference, credentials, &progress).await;
         let took = begin.elapsed();
         self.metrics.pulled(result.is_ok(), took);
         match result {
@@ -206,37 +271,6 @@ fn held(image: ListedImage) -> pb::HeldImage {
             .filter_map(|text| reference_of(text))
             .collect(),
         tags: tags.iter().filter_map(tag).collect(),
-    }
-}
-
-/// What this host's docker config and its helpers have for a registry; asked for each pull, because
-/// the clouds' tokens live for hours only.
-async fn credentials(registry: String) -> Option<Credentials> {
-    use docker_credential::DockerCredential;
-    // The default registry is listed under the address of its first version.
-    let server = match registry.as_str() {
-        "docker.io" => "https://index.docker.io/v1/".to_owned(),
-        _ => registry,
-    };
-    let asked = tokio::task::spawn_blocking(move || docker_credential::get_credential(&server));
-    match tokio::time::timeout(HELPER, asked).await {
-        Ok(Ok(Ok(DockerCredential::UsernamePassword(user, password)))) => {
-            Some(Credentials::Password { user, password })
-        }
-        Ok(Ok(Ok(DockerCredential::IdentityToken(token)))) => Some(Credentials::Token(token)),
-        Ok(Ok(Err(
-            docker_credential::CredentialRetrievalError::ConfigNotFound
-            | docker_credential::CredentialRetrievalError::NoCredentialConfigured,
-        ))) => None,
-        // Not the error's text: it may hold what the helper printed.
-        Ok(_) => {
-            tracing::warn!("registry credentials can't be read");
-            None
-        }
-        Err(_) => {
-            tracing::warn!("credential helper does not answer");
-            None
-        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::host;
 use crate::outcome::InitWord;
@@ -18,7 +19,7 @@ use crate::output::captured::Captured;
 mod record;
 
 /// Compiled by the build script from `init/`.
-const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/muster-init"));
+pub(crate) const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/muster-init"));
 /// In the data directory.
 const PROGRAMS: &str = "bin";
 /// In an attempt's directory.
@@ -33,6 +34,10 @@ const ROOM_BYTES: usize = 1024;
 const RECORD: &str = "record";
 /// In the directory of records: what the task prints.
 pub(crate) const OUTPUT: &str = "output";
+/// In the directory of records: where a parked init process is told of its task.
+pub(crate) const SOCKET: &str = "socket";
+/// What becomes of the one start when the agent takes it back.
+const WITHDRAWN: &str = "withdrawn";
 /// Of a record, in bytes.
 const RECORD_MAX: u64 = 4096;
 
@@ -47,6 +52,10 @@ pub(crate) enum NotInstalled {
     Broken { path: PathBuf },
 }
 
+/// How long the program may be busy, and how often that is looked at.
+const BUSY: Duration = Duration::from_secs(2);
+const BUSY_LOOK: Duration = Duration::from_millis(10);
+
 /// Puts the program on the disk and tries it. Its name tells its content, so that a container keeps the
 /// one it was created with.
 ///
@@ -54,22 +63,44 @@ pub(crate) enum NotInstalled {
 /// See [`NotInstalled`].
 pub(crate) fn install(data_dir: &Path) -> Result<PathBuf, NotInstalled> {
     let dir = data_dir.join(PROGRAMS);
-    let path = dir.join(format!("muster-init-{:08x}", crc32fast::hash(PROGRAM)));
+    let path = dir.join(format!("muster-init-{}", hash()));
     let written = write_program(&dir, &path);
     written.map_err(|source| NotInstalled::Write {
         path: path.clone(),
         source,
     })?;
-    let tried = Command::new(&path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    match tried {
+    match try_program(&path) {
         Ok(status) if status.success() => Ok(path),
         Ok(_) => Err(NotInstalled::Broken { path }),
         Err(source) => Err(NotInstalled::Execute { path, source }),
     }
+}
+
+/// A process that another thread forked while the file was written has it open for writing, until it has
+/// become its own program. So long nobody can execute it.
+fn try_program(path: &Path) -> io::Result<ExitStatus> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        let tried = Command::new(path)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        match tried {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(BUSY_LOOK);
+            }
+            tried => return tried,
+        }
+    }
+}
+
+/// Tells the program from those of other versions.
+pub(crate) fn hash() -> String {
+    format!("{:08x}", crc32fast::hash(PROGRAM))
 }
 
 fn write_program(dir: &Path, path: &Path) -> io::Result<()> {
@@ -108,6 +139,20 @@ pub(crate) fn prepare(attempt: &Path) -> io::Result<()> {
     // For whatever user the task has; the data directory above is closed to everybody else.
     fs::set_permissions(output, Permissions::from_mode(0o777))?;
     fs::set_permissions(dir, Permissions::from_mode(0o777))
+}
+
+/// Takes the one start back, for good. False: it has been used, or the disk does not let go of it. Of this and
+/// the init process, whoever comes first has it.
+pub(crate) fn withdraw(attempt: &Path) -> bool {
+    let dir = attempt.join(RECORDS);
+    let withdrawn = dir.join(WITHDRAWN);
+    fs::rename(dir.join(ARMED), &withdrawn).is_ok() || withdrawn.exists()
+}
+
+/// Whether the one start was used: it is neither there nor withdrawn.
+pub(crate) fn has_started(attempt: &Path) -> bool {
+    let dir = attempt.join(RECORDS);
+    !dir.join(ARMED).exists() && !dir.join(WITHDRAWN).exists()
 }
 
 /// Where an attempt's output is, if its container has this init process.

@@ -9,14 +9,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use muster_core::time::Timestamp;
+use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::outcome::Kill;
 use crate::plan::Journaled;
 
 const FILE: &str = "journal";
+const DAMAGED: &str = "journal.damaged";
+/// At the end of the name of a directory that does not count any more.
+const GONE: &str = "gone";
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +38,12 @@ pub(crate) enum Entry {
         /// What the container's init process signs its record with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         init_key: Option<String>,
+        /// An earlier journal of it was lost while its container was there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        adopted: bool,
+        /// The last contact with the coordinator before; journals of older agents have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard: Option<Heard>,
     },
     StartIntent(Intent),
     Started {
@@ -47,16 +58,28 @@ pub(crate) enum Entry {
     },
 }
 
+/// A contact with the coordinator, by the clock that begins anew with each start of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heard {
+    pub boot_id: String,
+    /// In milliseconds.
+    pub at: u64,
+}
+
 /// Written before the one start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Intent {
     /// Milliseconds since the Unix epoch.
     pub at: u64,
     pub boot_id: String,
-    /// When the engine's daemon started, in milliseconds since the Unix epoch, if that can be told.
-    pub engine_started: Option<u64>,
+    /// When the engine's daemon started, in ticks since the host's boot, if that can be told. A time would
+    /// move when somebody sets the clock.
+    pub engine_ticks: Option<u64>,
     /// Reading of the clock that also runs while the host sleeps, in milliseconds.
     pub boot_clock: u64,
+    /// The name of the parked container that the task is started in, instead of one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<String>,
 }
 
 mod as_base64 {
@@ -152,7 +175,7 @@ fn write_line(mut file: &File, entry: &Entry) -> io::Result<()> {
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
+    files::spawn(work)
         .await
         .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
 }
@@ -166,6 +189,8 @@ pub(crate) struct History {
     pub term: u64,
     /// `None`: the container has the engine's init process.
     pub init_key: Option<String>,
+    pub adopted: bool,
+    pub heard: Option<Heard>,
     pub intent: Option<Intent>,
     pub started: Option<u64>,
     pub kills: Vec<Kill>,
@@ -178,7 +203,8 @@ impl History {
             Journaled::Ended
         } else if self.started.is_some() {
             Journaled::Started
-        } else if self.intent.is_some() {
+        } else if self.intent.is_some() || self.adopted {
+            // The lost journal may have had an intent.
             Journaled::StartIntent
         } else {
             Journaled::Accepted
@@ -195,6 +221,49 @@ pub(crate) enum BadJournal {
     Line { line: usize },
     #[error("the journal does not begin with an accepted offer")]
     NoOffer,
+}
+
+/// Whether there is a journal in an attempt's directory.
+pub(crate) fn exists(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
+/// Removes an attempt's directory with its journal. The attempt is forgotten at once, also if the process dies
+/// meanwhile: [`clear`] removes the rest.
+///
+/// # Errors
+/// If the disk does not take it.
+pub(crate) fn forget(dir: &Path) -> io::Result<()> {
+    let gone = dir.with_added_extension(GONE);
+    fs::rename(dir, &gone)?;
+    failpoint::hit(Point::AgentAfterForget);
+    fs::remove_dir_all(gone)
+}
+
+/// Removes what a process that died left of attempts that were forgotten, or that never were accepted. `dir` has
+/// the attempts' directories.
+pub(crate) fn clear(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let removed = if path.extension().is_some_and(|extension| extension == GONE) {
+            fs::remove_dir_all(&path)
+        } else {
+            // Only an empty one goes. It was made for a journal that was not begun.
+            fs::remove_dir(&path).or(Ok(()))
+        };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "what is left of an attempt can't be removed");
+        }
+    }
+}
+
+/// Puts a journal that can't be used out of the way, for people to look at: its attempt is then one without
+/// a journal.
+///
+/// # Errors
+/// If the disk does not take it.
+pub(crate) fn set_aside(dir: &Path) -> io::Result<()> {
+    fs::rename(dir.join(FILE), dir.join(DAMAGED))
 }
 
 /// Reads the journal in an attempt's directory.
@@ -224,6 +293,8 @@ fn apply(history: &mut Option<History>, entry: Entry) -> Option<()> {
         cluster,
         term,
         init_key,
+        adopted,
+        heard,
     } = entry
     {
         *history = Some(History {
@@ -232,6 +303,8 @@ fn apply(history: &mut Option<History>, entry: Entry) -> Option<()> {
             cluster,
             term,
             init_key,
+            adopted,
+            heard,
             intent: None,
             started: None,
             kills: Vec::new(),

@@ -10,19 +10,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{RwLock, Semaphore, mpsc, watch};
+use tokio::sync::{RwLock, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub mod config;
+pub mod doctor;
+pub mod lease;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
 pub mod runtime;
 
 mod attempt;
+mod contact;
 mod disk;
 mod engine_watch;
+mod files;
 mod host;
 mod images;
 mod init;
@@ -30,15 +34,19 @@ mod journal;
 mod leftovers;
 mod metrics;
 mod metrics_file;
+mod namespaces;
+mod oci;
 mod offer;
 mod outbox;
 mod output;
 mod probe;
 mod session;
 mod ship;
+mod starts;
 mod supervisor;
 mod terms;
 mod usage;
+mod warm;
 mod wire;
 
 #[cfg(test)]
@@ -50,11 +58,13 @@ pub use config::Config;
 
 use attempt::{ATTEMPTS, Shared};
 use config::InitChoice;
+use contact::Contact;
 use disk::{Disks, Measure};
 use engine_watch::EngineWatch;
 use images::{Images, Shelf};
-use leftovers::Leftovers;
+use leftovers::{Leftovers, Orphans};
 use metrics::AgentMetrics;
+use namespaces::{Bounds as Pool, Namespaces};
 use outbox::Outbox;
 use output::Logs;
 use output::spool::Bounds;
@@ -62,8 +72,10 @@ use probe::Probe;
 use runtime::docker::DockerRuntime;
 use runtime::{EngineError, EngineInfo, Runtime};
 use session::Session;
+use starts::Starts;
 use supervisor::Supervisor;
 use terms::SeenTerm;
+use warm::Warm;
 
 const LOCK: &str = "lock";
 /// Orders on their way to the supervisor.
@@ -82,6 +94,8 @@ pub enum RunError {
     },
     #[error("another agent uses the data directory {}", path.display())]
     Locked { path: PathBuf },
+    #[error("the policy file's runtime {name:?} can't be used: {problem}")]
+    OciRuntime { name: String, problem: String },
     #[error("the metrics port can't be opened")]
     Metrics { source: std::io::Error },
 }
@@ -92,6 +106,7 @@ pub enum RunError {
 /// See [`RunError`]. An engine or a coordinator that is away is waited for.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let runtime = DockerRuntime::connect().map_err(RunError::Engine)?;
+    let runtime = runtime.with_oci_runtime(config.policy.oci_runtime.clone());
     run_with(runtime, config, shutdown).await
 }
 
@@ -120,6 +135,9 @@ pub async fn run_with<R: Runtime>(
     let Some(engine) = await_engine(&runtime, &shutdown).await else {
         return Ok(());
     };
+    if !try_oci_runtime(&runtime, &engine, &config, &shutdown).await? {
+        return Ok(());
+    }
     tracing::info!(
         agent.id = %config.name,
         pool = %config.pool,
@@ -152,7 +170,14 @@ fn share<R: Runtime>(
             Arc::clone(&metrics),
             &config.data_dir,
         ),
-        starts: Semaphore::new(usize::try_from(config.starts).unwrap_or(1)),
+        namespaces: Namespaces::new(
+            runtime.clone(),
+            config.name.clone(),
+            pool(&config, &engine),
+            Arc::clone(&metrics),
+        ),
+        starts: Starts::new(config.starts, engine.cpus),
+        contact: Contact::open(&config.data_dir, &host::boot_id()),
         boot_id: host::boot_id(),
         init: install_init(&config, &engine),
         cluster: OnceLock::new(),
@@ -160,11 +185,24 @@ fn share<R: Runtime>(
         logs: Arc::new(Logs::default()),
         log_bounds: Bounds::HOST,
         watch: EngineWatch::new(),
+        orphans: Orphans::default(),
         networks: RwLock::new(BTreeSet::new()),
+        warm: Warm::new(&config.data_dir, config.warm, Arc::clone(&metrics)),
         runtime,
         config,
         engine,
         metrics,
+    }
+}
+
+fn pool(config: &Config, engine: &EngineInfo) -> Pool {
+    // Others may have a network stack of their own, and take the namespace's interfaces for it.
+    let runtime = config.policy.oci_runtime.as_deref();
+    let plain = runtime.is_none_or(|name| matches!(name, "runc" | "crun"));
+    if config.policy.pooled_networks && engine.in_sight && plain {
+        Pool::of(engine.cpus)
+    } else {
+        Pool::OFF
     }
 }
 
@@ -193,14 +231,34 @@ async fn serve<R: Runtime>(shared: Arc<Shared<R>>, term: SeenTerm, shutdown: Can
     let (prober, stop) = (Arc::clone(&shared), shutdown.clone());
     tasks.spawn(async move { prober.probe.run(prober.runtime.clone(), stop).await });
     tasks.spawn(Leftovers::new(Arc::clone(&shared)).run(shutdown.clone()));
+    let (pool, stop) = (Arc::clone(&shared), shutdown.clone());
+    tasks.spawn(async move {
+        let Shared {
+            namespaces,
+            cluster,
+            starts,
+            ..
+        } = &*pool;
+        namespaces.run(cluster, starts, stop).await;
+    });
     tasks.spawn(tend_images(Arc::clone(&shared), shutdown.clone()));
     let mut supervisor = Supervisor::new(Arc::clone(&shared), shutdown.clone());
-    supervisor.take_up();
-    supervisor.look_for_orphans().await;
+    let warm = supervisor.take_up();
+    let stock = async {
+        warm::clear(&shared, &warm).await;
+        leftovers::take_stock(&shared).await;
+    };
+    shutdown.run_until_cancelled(stock).await;
+    tasks.spawn(warm::keep(Arc::clone(&shared), shutdown.clone()));
     let (orders, inbox) = mpsc::channel(ORDERS);
     let (links, link) = watch::channel(None);
     tasks.spawn(supervisor.run(inbox));
-    tasks.spawn(ship::run(Arc::clone(&shared.logs), link, shutdown.clone()));
+    tasks.spawn(ship::run(
+        Arc::clone(&shared.logs),
+        link,
+        ship::IDLE,
+        shutdown.clone(),
+    ));
     let session = Session {
         shared,
         supervisor: orders,
@@ -225,6 +283,37 @@ async fn tend_images<R: Runtime>(shared: Arc<Shared<R>>, shutdown: CancellationT
         (None, _) | (_, None) => None,
     };
     shared.images.tend(shelf, shutdown).await;
+}
+
+/// Tries the runtime that the policy file names, if it names one. False: the agent was stopped meanwhile.
+async fn try_oci_runtime<R: Runtime>(
+    runtime: &R,
+    engine: &EngineInfo,
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<bool, RunError> {
+    let Some(name) = &config.policy.oci_runtime else {
+        return Ok(true);
+    };
+    loop {
+        match oci::try_out(runtime, engine, name).await {
+            Ok(()) => return Ok(true),
+            Err(oci::Unfit::Engine(error)) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "container engine unreachable");
+            }
+            Err(unfit @ (oci::Unfit::Unknown { .. } | oci::Unfit::Broken { .. })) => {
+                return Err(RunError::OciRuntime {
+                    name: name.clone(),
+                    problem: unfit.to_string(),
+                });
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(false),
+            () = tokio::time::sleep(ENGINE_RETRY) => {}
+        }
+    }
 }
 
 /// An engine that is still starting is waited for. `None`: the agent was stopped meanwhile.

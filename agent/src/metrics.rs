@@ -52,7 +52,16 @@ pub(crate) struct AgentMetrics {
     /// Containers of ours that run and are in no journal.
     pub orphans_running: Gauge,
     pub orphans_removed: Counter,
+    pub orphans_adopted: Counter,
+    pub orphans_stopped: Counter,
     pub starts: Counter,
+    /// Starts that may be in flight now.
+    pub starts_limit: Gauge,
+    /// Tasks whose channel wants warm containers and that found one, or didn't.
+    pub warm_hits: Counter,
+    pub warm_misses: Counter,
+    /// Containers that wait for a task.
+    pub warm_parked: Gauge,
     pub start_seconds: Histogram,
     pub engine_latency: Gauge<f64, AtomicU64>,
     pub log_spool_bytes: Gauge,
@@ -62,6 +71,10 @@ pub(crate) struct AgentMetrics {
     pub session_connects: Counter,
     pub disk_free_bytes: Gauge,
     pub images_removed: Counter,
+    /// Parked containers of this process.
+    pub namespaces_parked: Gauge,
+    pub namespaces_unclean: Counter,
+    namespaces_asked: Family<ResultLabel, Counter>,
     refusing: Family<ReasonLabel, Gauge>,
     pull_seconds: Histogram,
     pulls: Family<ResultLabel, Counter>,
@@ -77,7 +90,13 @@ impl AgentMetrics {
             wedged: Gauge::default(),
             orphans_running: Gauge::default(),
             orphans_removed: Counter::default(),
+            orphans_adopted: Counter::default(),
+            orphans_stopped: Counter::default(),
             starts: Counter::default(),
+            starts_limit: Gauge::default(),
+            warm_hits: Counter::default(),
+            warm_misses: Counter::default(),
+            warm_parked: Gauge::default(),
             start_seconds: seconds(),
             engine_latency: Gauge::default(),
             log_spool_bytes: Gauge::default(),
@@ -87,6 +106,9 @@ impl AgentMetrics {
             session_connects: Counter::default(),
             disk_free_bytes: Gauge::default(),
             images_removed: Counter::default(),
+            namespaces_parked: Gauge::default(),
+            namespaces_unclean: Counter::default(),
+            namespaces_asked: Family::default(),
             refusing: Family::default(),
             pull_seconds: seconds(),
             pulls: Family::default(),
@@ -104,7 +126,13 @@ impl AgentMetrics {
         r.register("attempts_wedged", "Attempts whose container does not die or can't be inspected", self.wedged.clone());
         r.register("orphans_running", "Containers of this agent that run and are in no journal", self.orphans_running.clone());
         r.register("orphans_removed", "Containers of this agent that did not run, were in no journal and were removed", self.orphans_removed.clone());
+        r.register("orphans_adopted", "Containers of this agent that were in no journal and were taken up again", self.orphans_adopted.clone());
+        r.register("orphans_stopped", "Containers of this agent that ran, were in no journal and were stopped, because the coordinator does not want them", self.orphans_stopped.clone());
         r.register("starts", "Containers started", self.starts.clone());
+        r.register("starts_limit", "Containers that may be created and started at a time, as the engine keeps up", self.starts_limit.clone());
+        r.register("warm_hits", "Tasks that were started in a warm container", self.warm_hits.clone());
+        r.register("warm_misses", "Tasks of channels with warm containers that found none", self.warm_misses.clone());
+        r.register("warm_parked", "Containers that wait for a task", self.warm_parked.clone());
         r.register_with_unit("start", "From create to started", Unit::Seconds, self.start_seconds.clone());
         r.register("pulls", "Images pulled, by result", self.pulls.clone());
         r.register_with_unit("pull", "Time of one pull", Unit::Seconds, self.pull_seconds.clone());
@@ -116,6 +144,9 @@ impl AgentMetrics {
         r.register("session_connects", "Streams opened to the coordinator", self.session_connects.clone());
         r.register_with_unit("disk_free", "Free on the fullest of the disks that tasks use", Unit::Bytes, self.disk_free_bytes.clone());
         r.register("images_removed", "Images removed to free disk", self.images_removed.clone());
+        r.register("namespaces_parked", "Network namespaces made ahead, idle or lent", self.namespaces_parked.clone());
+        r.register("namespaces_unclean", "Network namespaces removed because a task had left something in them", self.namespaces_unclean.clone());
+        r.register("namespaces_asked", "Starts that could use a network namespace made ahead, by whether there was one", self.namespaces_asked.clone());
         r.register("refusing", "1 while new tasks are refused, by reason", self.refusing.clone());
     }
 
@@ -134,6 +165,13 @@ impl AgentMetrics {
             .get_or_create_owned(&ResultLabel { result })
             .inc();
         self.pull_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Whether there was a namespace for a container that could use one.
+    pub(crate) fn namespace_asked(&self, found: bool) {
+        let result = if found { "hit" } else { "miss" };
+        let label = ResultLabel { result };
+        self.namespaces_asked.get_or_create_owned(&label).inc();
     }
 
     pub(crate) fn text(&self) -> String {

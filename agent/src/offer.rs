@@ -10,6 +10,7 @@ use muster_proto::v1 as pb;
 
 use crate::disk::DiskFull;
 use crate::policy::{Forbidden, Policy};
+use crate::runtime::Limits;
 use crate::wire;
 
 /// The host's disk has no room.
@@ -30,6 +31,8 @@ pub(crate) struct Task {
     pub image: Image,
     pub channel: String,
     pub release: u64,
+    /// Of the rollout that the release is on trial in; empty: it is not.
+    pub phase: String,
     pub traceparent: String,
     pub entrypoint: Option<Vec<String>>,
     pub command: Vec<String>,
@@ -43,6 +46,8 @@ pub(crate) struct Task {
     pub gpus: u32,
     pub run_timeout: Millis,
     pub kill_grace: Millis,
+    /// How long ago the last contact with the coordinator may be.
+    pub stop_after: Option<Millis>,
     pub success_codes: Vec<u8>,
     pub bridge: bool,
     pub writable_root: bool,
@@ -92,6 +97,15 @@ fn malformed(field: &'static str, problem: impl ToString) -> Refusal {
 }
 
 impl Task {
+    /// What its container may use.
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits {
+            cpu_millis: self.cpu_millis,
+            memory_bytes: self.memory_bytes,
+            pids: self.pids,
+        }
+    }
+
     /// Reads an offer under the host's policy.
     pub(crate) fn check(offer: &pb::Offer, policy: &Policy) -> Result<Self, Refusal> {
         let task = Self::read(offer)?;
@@ -116,9 +130,11 @@ impl Task {
             image: offer.image.parse().map_err(|bad| malformed("image", bad))?,
             channel: offer.channel.clone(),
             release: offer.release,
+            phase: offer.rollout_phase.clone(),
             traceparent: traceparent(&offer.traceparent),
             run_timeout: span(spec.run_timeout, DEFAULT_RUN_TIMEOUT, limits::RUN_TIMEOUT),
             kill_grace: span(spec.kill_grace, DEFAULT_GRACE, limits::GRACE),
+            stop_after: spec.on_disconnect.and_then(stop_after),
             success_codes: codes(&spec.success_codes)?,
             job_name: spec.name,
             pool: spec.pool,
@@ -190,6 +206,12 @@ fn some(text: String) -> Option<String> {
 fn span(wire: Option<prost_types::Duration>, default: Millis, most: Millis) -> Millis {
     let span = wire.as_ref().and_then(wire::millis).unwrap_or(default);
     span.min(most)
+}
+
+fn stop_after(wish: pb::OnDisconnect) -> Option<Millis> {
+    let pb::OnDisconnect { stop_after } = wish;
+    let span = stop_after.as_ref().and_then(wire::millis)?;
+    Some(span.min(limits::RUN_TIMEOUT))
 }
 
 fn codes(wire: &[u32]) -> Result<Vec<u8>, Refusal> {

@@ -24,6 +24,8 @@ pub enum KillReason {
     Preempted,
     Superseded,
     RunTimeout,
+    /// It heard nothing of the coordinator for as long as the job allows.
+    Disconnected,
 }
 
 /// One line of the agent's own kill log, written before the signal was sent.
@@ -62,6 +64,11 @@ pub enum InitWord {
     Silent {
         /// It did use the one start.
         ran: bool,
+    },
+    /// What shows that a record is genuine was lost with the attempt's first journal.
+    Unproven {
+        /// It stops the task when its lease is over, and exits with the task's code then.
+        leased: bool,
     },
     Record(Run),
 }
@@ -160,6 +167,14 @@ pub fn classify(evidence: &Evidence<'_>) -> End {
     if exit.started.is_none() {
         return never_started(exit);
     }
+    if let InitWord::Unproven { leased } = evidence.init
+        && (leased || matches!(exit.code, SECOND_START | INIT_UNUSABLE))
+    {
+        return End {
+            message: "its journal was lost, and with it what would tell who ended it".to_owned(),
+            ..End::of(Outcome::Lost, EndReason::ContainerGone)
+        };
+    }
     if exit.code == 255 && ended_with_the_host(evidence) {
         let reason = if evidence.engine.rebooted {
             EndReason::HostRebooted
@@ -192,10 +207,7 @@ fn by_record(evidence: &Evidence<'_>, run: &Run) -> End {
         return by_own_hand(kill);
     }
     if run.lease_ended {
-        return End {
-            message: "it was stopped because its lease was not renewed".to_owned(),
-            ..End::of(Outcome::Lost, EndReason::AgentLost)
-        };
+        return disconnected();
     }
     if let RunEnd::NoProgram(errno) = run.end {
         return End {
@@ -262,17 +274,50 @@ fn by_own_hand(kill: Kill) -> End {
         KillReason::Preempted => End::of(Outcome::Preempted, EndReason::Drained),
         KillReason::Superseded => End::of(Outcome::Canceled, EndReason::Superseded),
         KillReason::RunTimeout => End::of(Outcome::Timeout, EndReason::RunTimeout),
+        KillReason::Disconnected => disconnected(),
     }
 }
 
+/// Its host stopped it because nobody had heard of the coordinator for so long.
+pub(crate) fn disconnected() -> End {
+    End {
+        message: "its host heard nothing of the coordinator for so long that it stopped the task"
+            .to_owned(),
+        ..End::of(Outcome::Lost, EndReason::Disconnected)
+    }
+}
+
+/// What the engine says of a start that the task's own settings or its image make impossible, in lower case.
+const OF_THE_TASK: [&str; 7] = [
+    "unable to find user",
+    "unable to find group",
+    "chdir to cwd",
+    "not a directory",
+    "exec: \"",
+    "exec format error",
+    "memory limit too low",
+];
+/// What it says if its own parts do not work, whatever else the text tells.
+const OF_THE_HOST: [&str; 3] = [
+    "unable to retrieve oci runtime error",
+    "failed to start shim",
+    "containerd-shim",
+];
+
+/// The exit code does not tell whose fault it is: a runtime that does not work gives 127, too.
 fn never_started(exit: &Exit) -> End {
-    let mut end = match exit.code {
-        125..=127 => no_program(exit.code),
-        _ if !exit.error.is_empty() => End::of(Outcome::ImageError, EndReason::Rejected),
-        _ => End::of(Outcome::InfraError, EndReason::NeverStarted),
+    let error = exit.error.to_ascii_lowercase();
+    let says = |word: &&str| error.contains(*word);
+    let of_the_task = OF_THE_TASK.iter().any(says) && !OF_THE_HOST.iter().any(says);
+    let end = if of_the_task {
+        no_program(exit.code)
+    } else {
+        End::of(Outcome::InfraError, EndReason::NeverStarted)
     };
-    end.message = cut(&exit.error);
-    end
+    End {
+        message: cut(&exit.error),
+        ..end
+    }
 }
 
 /// 127: there is no such program; others: it can't be executed.
@@ -331,8 +376,20 @@ fn foreign_hand(evidence: &Evidence<'_>) -> Option<EndReason> {
         137 if stopping => Some(EndReason::Interrupted),
         137 => Some(EndReason::KilledExternally),
         _ if is_success && stopping => Some(EndReason::Interrupted),
+        _ if stopped_by_the_next(evidence) => Some(EndReason::Interrupted),
         _ => None,
     }
+}
+
+/// Whether it was still there when the next engine started, which without live-restore stops whatever it
+/// finds, and tells of the signal before anybody can listen. Ends from before have their own time.
+fn stopped_by_the_next(evidence: &Evidence<'_>) -> bool {
+    let Evidence { exit, engine, .. } = evidence;
+    let next = engine.restart.and_then(|restart| restart.started);
+    let (Some(finished), Some(next)) = (exit.finished, next) else {
+        return false;
+    };
+    !engine.live_restore && !evidence.clock_set && finished >= next
 }
 
 fn succeeded(evidence: &Evidence<'_>) -> bool {

@@ -4,10 +4,12 @@
 //! What the container's init process wrote down is read by `captured`. A container with the engine's init
 //! process has only the engine's log, which is what this file reads.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use muster_core::ids::AttemptId;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{EngineError, LogsFrom, Output, Runtime};
@@ -15,7 +17,7 @@ use crate::runtime::{EngineError, LogsFrom, Output, Runtime};
 pub(crate) mod captured;
 pub(crate) mod spool;
 
-use spool::Spool;
+use spool::{LogFile, Spool};
 
 /// After the end, how long following may still bring something.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -155,34 +157,72 @@ async fn reread<R: Runtime>(runtime: &R, container: &str, spool: &mut Spool) -> 
 /// The logs of all attempts on this host, for whoever ships them.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
-    files: std::sync::Mutex<
-        std::collections::BTreeMap<muster_core::ids::AttemptId, Arc<spool::LogFile>>,
-    >,
+    table: Mutex<Table>,
     changed: tokio::sync::Notify,
 }
 
+#[derive(Debug, Default)]
+struct Table {
+    files: BTreeMap<AttemptId, Arc<LogFile>>,
+    /// Those that changed and were not looked at since. Looking at all of them for each change would cost their
+    /// number squared.
+    touched: BTreeSet<AttemptId>,
+}
+
 impl Logs {
-    pub(crate) fn add(&self, file: Arc<spool::LogFile>) {
-        self.lock().insert(file.attempt(), file);
-        self.changed.notify_one();
+    pub(crate) fn add(&self, file: Arc<LogFile>) {
+        let attempt = file.attempt();
+        self.lock().files.insert(attempt, file);
+        self.touch(attempt);
     }
 
-    pub(crate) fn remove(&self, attempt: muster_core::ids::AttemptId) {
-        self.lock().remove(&attempt);
+    pub(crate) fn remove(&self, attempt: AttemptId) {
+        let mut table = self.lock();
+        table.files.remove(&attempt);
+        table.touched.remove(&attempt);
     }
 
-    pub(crate) fn files(&self) -> Vec<Arc<spool::LogFile>> {
-        self.lock().values().cloned().collect()
+    pub(crate) fn file(&self, attempt: AttemptId) -> Option<Arc<LogFile>> {
+        self.lock().files.get(&attempt).cloned()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().files.is_empty()
+    }
+
+    /// The attempts of all logs.
+    pub(crate) fn attempts(&self) -> BTreeSet<AttemptId> {
+        self.lock().files.keys().copied().collect()
+    }
+
+    /// Takes out those that changed since the last call.
+    pub(crate) fn touched(&self) -> BTreeSet<AttemptId> {
+        std::mem::take(&mut self.lock().touched)
+    }
+
+    /// Of which the coordinator does not have everything.
+    pub(crate) fn unfinished(&self) -> usize {
+        let table = self.lock();
+        table
+            .files
+            .values()
+            .filter(|file| !file.is_complete())
+            .count()
     }
 
     /// Bytes on disk, and of those the ones that the coordinator doesn't have.
     pub(crate) fn sizes(&self) -> (u64, u64) {
-        let files = self.lock();
-        let each = files.values().map(|file| (file.written(), file.unsent()));
+        let table = self.lock();
+        let each = table
+            .files
+            .values()
+            .map(|file| (file.written(), file.unsent()));
         each.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 
-    pub(crate) fn touch(&self) {
+    /// The log has grown or is final.
+    pub(crate) fn touch(&self, attempt: AttemptId) {
+        self.lock().touched.insert(attempt);
         self.changed.notify_one();
     }
 
@@ -190,13 +230,8 @@ impl Logs {
         self.changed.notified().await;
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<
-        '_,
-        std::collections::BTreeMap<muster_core::ids::AttemptId, Arc<spool::LogFile>>,
-    > {
-        self.files.lock().expect("no holder of the lock panics")
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no holder of the lock panics")
     }
 }
 

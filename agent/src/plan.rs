@@ -1,6 +1,8 @@
 //! What to do about an attempt, from what the agent wrote down and what the engine shows. Pure: the
 //! same table is used when the agent starts and after a start whose result isn't known.
 
+pub mod parked;
+
 /// How far the journal says the attempt came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Journaled {
@@ -73,7 +75,10 @@ pub const fn decide(journal: Journaled, seen: Seen) -> Action {
         (Started, Seen::Created) => Action::ReportGone,
         (Accepted | StartIntent | Started, Seen::Running) => Action::Attach,
         (Accepted | StartIntent | Started, Seen::Paused) => Action::Unpause,
-        (Accepted | StartIntent | Started, Seen::Exited | Seen::StartFailed) => Action::Harvest,
+        // A life whose journal is lost started it, and what is known of that start tells its own end from others.
+        (Accepted, Seen::Exited) => Action::ReportGone,
+        (StartIntent | Started, Seen::Exited) => Action::Harvest,
+        (Accepted | StartIntent | Started, Seen::StartFailed) => Action::Harvest,
         (Accepted | StartIntent | Started, Seen::Removing | Seen::Dead) => Action::ReportGone,
     }
 }

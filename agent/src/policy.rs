@@ -18,6 +18,10 @@ pub struct Policy {
     pub allow_writable_root: bool,
     pub allow_root_user: bool,
     pub allow_bridge_network: bool,
+    /// Tasks may get a network namespace that an earlier task of their team had.
+    pub pooled_networks: bool,
+    /// What the engine is to run containers with, by its own name for it. `None`: its default.
+    pub oci_runtime: Option<String>,
     /// Of one task.
     pub max_memory_bytes: u64,
     /// Of one task.
@@ -25,13 +29,15 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// Any registry; no writable root file system; no root user; both networks; any size.
+    /// Any registry; no writable root file system; no root user; both networks, none of them pooled; the engine's own runtime; any size.
     fn default() -> Self {
         Self {
             registries: None,
             allow_writable_root: false,
             allow_root_user: false,
             allow_bridge_network: true,
+            pooled_networks: false,
+            oci_runtime: None,
             max_memory_bytes: limits::MEMORY_MAX,
             max_cpu_millis: limits::CPU_MILLIS,
         }
@@ -61,6 +67,8 @@ struct File {
     #[serde(default)]
     allow_root_user: bool,
     networks: Option<Vec<String>>,
+    pooled_networks: Option<bool>,
+    runtime: Option<String>,
     max_memory: Option<String>,
     max_cpus: Option<u32>,
 }
@@ -76,6 +84,8 @@ impl Policy {
             allow_writable_root,
             allow_root_user,
             networks,
+            pooled_networks,
+            runtime,
             max_memory,
             max_cpus,
         } = serde_saphyr::from_str(text).map_err(|bad| BadPolicy::Syntax {
@@ -99,6 +109,8 @@ impl Policy {
             allow_writable_root,
             allow_root_user,
             allow_bridge_network: networks.is_none_or(bridge),
+            pooled_networks: pooled_networks.unwrap_or(all.pooled_networks),
+            oci_runtime: runtime,
             max_memory_bytes,
             max_cpu_millis: max_cpus.map_or(all.max_cpu_millis, |cpus| cpus.saturating_mul(1000)),
         })

@@ -34,6 +34,9 @@ pub(crate) struct Seen {
     pub beats: Vec<pb::Heartbeat>,
     pub logs: BTreeMap<AttemptId, Vec<u8>>,
     pub complete: Vec<AttemptId>,
+    /// Of all logs.
+    pub chunks: usize,
+    pub log_streams: LogStreams,
     orders: Option<mpsc::Sender<Result<pb::CoordinatorMessage, Status>>>,
     term: u64,
     sessions: u64,
@@ -41,6 +44,15 @@ pub(crate) struct Seen {
     pub mute: bool,
     /// Chunks are refused.
     pub deaf: bool,
+    /// Heartbeats get no answer.
+    pub unheard: bool,
+}
+
+/// So many, ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LogStreams {
+    pub opened: usize,
+    pub ended: usize,
 }
 
 /// The coordinator and its clients' side.
@@ -90,6 +102,9 @@ impl Coordinator {
             ),
             ("MUSTER_AGENT_NAME", name),
             ("MUSTER_AGENT_DATA_DIR", data_dir.display().to_string()),
+            // What the tests are about is not how full the disk of this machine is.
+            ("MUSTER_AGENT_DISK_FREE", "64MiB".to_owned()),
+            ("MUSTER_AGENT_DISK_FREE_PERCENT", "0".to_owned()),
         ];
         let vars = vars.map(|(name, value)| (name.to_owned(), value));
         Config::parse(&vars.into()).unwrap()
@@ -210,13 +225,15 @@ impl Coordinator {
             ..Default::default()
         };
         self.note(|seen| {
+            seen.chunks += 1;
             let log = seen.logs.entry(id).or_default();
             if u64::try_from(log.len()).unwrap() == chunk.offset {
                 log.extend(&chunk.data);
-                if chunk.last {
-                    assert_eq!(crc32fast::hash(log), chunk.crc32);
+                if chunk.last && crc32fast::hash(log) == chunk.crc32 {
                     seen.complete.push(id);
                     ack.complete = true;
+                } else if chunk.last {
+                    log.clear();
                 }
             }
             ack.length = u64::try_from(seen.logs[&id].len()).unwrap();
@@ -262,7 +279,15 @@ impl SessionService for Coordinator {
             this.note(|seen| seen.orders = Some(sender.clone()));
             this.on_up(Up::Hello(hello));
             while let Ok(Some(message)) = incoming.message().await {
-                let orders = this.on_up(message.kind.unwrap());
+                let kind = message.kind.unwrap();
+                if let Up::Heartbeat(beat) = &kind
+                    && !this.lock().unheard
+                {
+                    let number = beat.number;
+                    let kind = Some(Down::Heard(pb::Heard { number }));
+                    let _ = sender.send(Ok(pb::CoordinatorMessage { kind })).await;
+                }
+                let orders = this.on_up(kind);
                 if !orders.is_empty() {
                     let term = this.lock().term;
                     let kind = Some(Down::Orders(pb::Orders { term, orders }));
@@ -278,9 +303,29 @@ impl SessionService for Coordinator {
         request: Request<Streaming<pb::LogChunk>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         let this = self.clone();
+        let stream = LogStreamOpen::new(self.clone());
         let chunks = request.into_inner();
-        let acks = chunks.map(move |chunk| this.on_chunk(chunk?));
+        let acks = chunks.map(move |chunk| {
+            let _ = &stream; // it is open until this is dropped
+            this.on_chunk(chunk?)
+        });
         Ok(Response::new(Box::pin(acks)))
+    }
+}
+
+/// Counted from its beginning to its end.
+struct LogStreamOpen(Coordinator);
+
+impl LogStreamOpen {
+    fn new(coordinator: Coordinator) -> Self {
+        coordinator.note(|seen| seen.log_streams.opened += 1);
+        Self(coordinator)
+    }
+}
+
+impl Drop for LogStreamOpen {
+    fn drop(&mut self) {
+        self.0.note(|seen| seen.log_streams.ended += 1);
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +17,28 @@ use crate::plan::Seen;
 
 pub mod docker;
 pub mod fake;
+mod namespace;
+
+pub use namespace::{NamespaceView, NewParked, Traces};
+
+/// The start of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DaemonStart {
+    /// By the host's clock as it is now: moves when that is set, and by a few milliseconds from one look
+    /// to the next.
+    pub at: Timestamp,
+    /// Hundredths of a second since the host's boot. Two looks in one boot that give the same are at the
+    /// same process.
+    pub ticks: u64,
+}
+
+/// How far a pull is; written by the engine's side and read by anybody.
+#[derive(Debug, Default)]
+pub struct PullProgress {
+    /// Bytes of the layers that were begun, and how many of them are there.
+    pub total: AtomicU64,
+    pub done: AtomicU64,
+}
 
 /// One method is one request to the engine, with a deadline; no method retries, waits for something
 /// else, or decides.
@@ -22,12 +46,25 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     fn engine(&self) -> impl Future<Output = Result<EngineInfo, EngineError>> + Send;
 
     /// When the engine's daemon started, if that can be told; asks the host, not the engine.
-    fn daemon_started(&self) -> impl Future<Output = Option<Timestamp>> + Send;
+    fn daemon_started(&self) -> impl Future<Output = Option<DaemonStart>> + Send;
 
     fn ping(&self) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Creates the container under the attempt's name. A name in use means: inspect it.
     fn create(&self, new: &NewContainer) -> impl Future<Output = Result<(), CreateError>> + Send;
+
+    /// Creates a container that holds a network namespace and does nothing else.
+    fn create_parked(
+        &self,
+        new: &NewParked,
+    ) -> impl Future<Output = Result<(), CreateError>> + Send;
+
+    /// A look from this host into the network namespace of a parked container that runs. `None`: the host
+    /// can't see into it. Asks the engine, then the host.
+    fn view_namespace(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Arc<dyn NamespaceView>>, EngineError>> + Send;
 
     /// Called once per attempt, ever. An error means "unknown", never "not started": inspect it.
     fn start(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
@@ -49,6 +86,16 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         name: &str,
         signal: Signal,
     ) -> impl Future<Output = Result<(), KillError>> + Send;
+
+    /// Sets the limits of a container that runs.
+    fn update(
+        &self,
+        name: &str,
+        limits: Limits,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Gives a container another name, whether it runs or not.
+    fn rename(&self, name: &str, to: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     fn unpause(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
@@ -73,6 +120,7 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         &self,
         image: &str,
         credentials: Option<Credentials>,
+        progress: &PullProgress,
     ) -> impl Future<Output = Result<(), PullError>> + Send;
 
     /// `None`: the engine doesn't hold it.
@@ -80,6 +128,14 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         &self,
         image: &str,
     ) -> impl Future<Output = Result<Option<ImageFacts>, EngineError>> + Send;
+
+    /// Makes an image of one layer, which holds the files of this tar.
+    fn import_image(
+        &self,
+        repository: &str,
+        tag: &str,
+        layer: Bytes,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Takes the name `repository@digest` off an image, and removes the image if that was its last name.
     /// One that is not there is removed.
@@ -164,12 +220,18 @@ pub enum PullError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
     pub version: String,
+    /// What it runs, as `linux/amd64`; empty: it does not say.
+    pub platform: String,
     pub live_restore: bool,
     /// Gives each attempt a control group of its own, readable after its end.
     pub cgroup_parents: bool,
     pub cpus: u32,
     /// It can mount files and directories of this host.
     pub mounts: bool,
+    /// The names of the OCI runtimes it knows.
+    pub runtimes: Vec<String>,
+    /// This host can see into the network namespaces of its containers.
+    pub in_sight: bool,
     /// Where it keeps images and containers, if that is on this host.
     pub root: Option<PathBuf>,
 }
@@ -190,12 +252,11 @@ pub struct NewContainer {
     /// `None`: the image's own.
     pub workdir: Option<String>,
     pub user: String,
-    pub cpu_millis: u32,
-    pub memory_bytes: u64,
-    pub pids: u32,
+    pub limits: Limits,
     /// Whole GPUs, of the engine's choice.
     pub gpus: u32,
-    /// The name of a bridge network; `None`: no network at all.
+    /// The name of a bridge network, or `container:NAME` for the network of that container; `None`: no
+    /// network at all.
     pub network: Option<String>,
     pub writable_root: bool,
     /// The host's directory that the task finds as `/run/muster`.
@@ -206,6 +267,15 @@ pub struct NewContainer {
     pub init: Option<InitProcess>,
 }
 
+/// What a container may use of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub cpu_millis: u32,
+    /// There is no swap besides.
+    pub memory_bytes: u64,
+    pub pids: u32,
+}
+
 /// muster's own init process for a container; see `docs/init.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitProcess {
@@ -213,6 +283,15 @@ pub struct InitProcess {
     pub program: PathBuf,
     /// The host's directory where it takes the one start and leaves its record.
     pub records: PathBuf,
+    /// The host's directory that holds nothing but the lease, if the task runs only while the agent renews it.
+    pub lease: Option<PathBuf>,
+    /// `None`: it waits to be told, on a socket in the directory of records.
+    pub run: Option<RunTerms>,
+}
+
+/// What an init process runs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RunTerms {
     /// What shows that it wrote the record.
     pub key: String,
     /// The task's own program and arguments, of which there is at least one.
@@ -220,15 +299,25 @@ pub struct InitProcess {
     pub lease: Option<LeaseTerms>,
 }
 
-/// The task runs only while the agent renews its lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl std::fmt::Debug for RunTerms {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunTerms")
+            .field("argv", &self.argv)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When a task ends whose lease is not renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTerms {
-    /// The host's directory that holds nothing but the lease.
-    pub dir: PathBuf,
     /// The oldest that the last renewal may be, by the clock that also runs while the host sleeps.
     pub limit: Duration,
     /// Between TERM and KILL.
     pub grace: Duration,
+    /// When the task may start at the latest, by that clock, in milliseconds.
+    pub start_by: u64,
 }
 
 /// A container as the engine shows it.

@@ -1,8 +1,10 @@
 //! The agent's stream to its coordinator: hello, orders in, reports and heartbeats out, and again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::ids::AttemptId;
 use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use muster_proto::v1::agent_message::Kind as Up;
@@ -13,9 +15,9 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::attempt::Shared;
+use crate::contact::Beats;
 use crate::host;
 use crate::offer::{DISK_FULL, DOCKER_DEGRADED};
 use crate::runtime::Runtime;
@@ -24,10 +26,9 @@ use crate::supervisor::Message;
 use crate::terms::{SeenTerm, StaleTerm};
 use crate::wire;
 
-const CONNECT: Duration = Duration::from_secs(5);
+mod dial;
+
 const WELCOME: Duration = Duration::from_secs(20);
-const KEEPALIVE: Duration = Duration::from_secs(20);
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 const MESSAGE_MAX: usize = 16 << 20;
 /// Messages on their way to the coordinator.
 const OUTGOING: usize = 64;
@@ -36,19 +37,12 @@ const BATCH: usize = 256;
 /// For the engine to list its images.
 const IMAGES: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Full jitter between the two.
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// After a stream that was welcomed the next wait is not longer than after so many failures: 4 s.
-const WELCOMED: u32 = 3;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    #[error("the coordinator's address can't be used")]
-    Address { source: tonic::transport::Error },
-    #[error("the coordinator can't be reached")]
-    Connect { source: tonic::transport::Error },
+    #[error(transparent)]
+    Dial(#[from] dial::DialError),
     #[error("the coordinator ended the stream: {} {}", status.code(), status.message())]
     Status { status: Box<tonic::Status> },
     #[error("the coordinator refuses this agent: {}", status.message())]
@@ -101,8 +95,10 @@ impl<R: Runtime> Session<R> {
                 result = self.once() => result,
             };
             self.links.send_replace(None);
+            self.shared.orphans.disconnected();
             let welcomed = self.shared.metrics.session_connects.get() > before;
-            failures = failures_before(failures, begin.elapsed(), welcomed);
+            let lasted = begin.elapsed();
+            failures = dial::failures_before(failures, lasted, welcomed);
             match result {
                 // Somebody has to look: this is no failure of the network.
                 Err(
@@ -120,7 +116,7 @@ impl<R: Runtime> Session<R> {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(backoff(failures)) => {}
+                () = tokio::time::sleep(dial::pause(failures, lasted)) => {}
             }
             failures = failures.saturating_add(1);
         }
@@ -128,10 +124,11 @@ impl<R: Runtime> Session<R> {
 
     /// One stream, until it fails.
     async fn once(&mut self) -> Result<std::convert::Infallible, SessionError> {
-        let channel = connect(&self.shared.config.coordinator).await?;
+        let channel = dial::connect(&self.shared.config.coordinator).await?;
         let (sender, receiver) = mpsc::channel(OUTGOING);
         // Before the call: its answer comes only after the coordinator has read this.
         let hello = Up::Hello(self.hello().await?);
+        let said_hello = host::boot_clock();
         send(&sender, hello).await?;
         let mut client =
             SessionServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
@@ -144,9 +141,11 @@ impl<R: Runtime> Session<R> {
             return Err(SessionError::NoWelcome);
         };
         self.note_term(welcome.term, &welcome.cluster).await?;
+        self.shared.contact.note(said_hello);
         // Only now: this coordinator's term is not behind. A cluster's id never changes.
         let _ = self.shared.cluster.set(welcome.cluster.clone());
         self.shared.metrics.session_connects.inc();
+        self.shared.orphans.connected(Instant::now());
         tracing::info!(
             cluster = welcome.cluster,
             term = welcome.term,
@@ -174,26 +173,34 @@ impl<R: Runtime> Session<R> {
         let mut images = self.shared.watch.images_changed();
         images.mark_changed(); // something may have changed since the hello
         let mut held = Vec::new();
+        let mut numbers = Beats::default();
         // Everything unacknowledged goes over each new stream.
         let mut sent = self.send_reports(sender, 0).await?;
         loop {
             tokio::select! {
                 message = incoming.message() => {
                     let message = message?.ok_or(SessionError::Closed)?;
+                    if let Some(Down::Heard(pb::Heard { number })) = &message.kind {
+                        if let Some(sent) = numbers.heard(*number) {
+                            self.shared.contact.note(sent);
+                        }
+                        continue;
+                    }
                     self.on_message(message, &welcome.cluster).await?;
                 }
                 () = self.shared.outbox.added() => {
                     sent = self.send_reports(sender, sent).await?;
                 }
                 _ = beats.tick() => {
-                    let beat = self.heartbeat(None).await;
+                    let beat = self.heartbeat(None, numbers.next(host::boot_clock())).await;
                     send(sender, Up::Heartbeat(beat)).await?;
                 }
                 changed = images.changed() => {
                     changed.map_err(|_| SessionError::Stopping)?;
                     if let Some(now) = self.held().await && now != held {
                         held.clone_from(&now);
-                        let beat = self.heartbeat(Some(now)).await;
+                        let number = numbers.next(host::boot_clock());
+                        let beat = self.heartbeat(Some(now), number).await;
                         send(sender, Up::Heartbeat(beat)).await?;
                     }
                 }
@@ -208,7 +215,7 @@ impl<R: Runtime> Session<R> {
     ) -> Result<(), SessionError> {
         let pb::Orders { term, orders } = match message.kind {
             Some(Down::Orders(orders)) => orders,
-            Some(Down::Welcome(_)) => return Err(SessionError::Protocol),
+            Some(Down::Welcome(_) | Down::Heard(_)) => return Err(SessionError::Protocol),
             // A newer coordinator has more to say than this agent can understand.
             None => {
                 tracing::warn!("message of an unknown kind");
@@ -259,6 +266,11 @@ impl<R: Runtime> Session<R> {
         let asked = self.supervisor.send(Message::Inventory(reply)).await;
         asked.map_err(|_| SessionError::Stopping)?;
         let details = inventory.await.map_err(|_| SessionError::Stopping)?;
+        let held: BTreeSet<AttemptId> = details
+            .iter()
+            .filter_map(|held| held.attempt.as_ref().and_then(wire::attempt_id))
+            .collect();
+        let orphans = self.shared.orphans.named(self.term.cluster());
         let config = &self.shared.config;
         let images = self.held().await.unwrap_or_default();
         Ok(pb::Hello {
@@ -274,6 +286,7 @@ impl<R: Runtime> Session<R> {
             }),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.shared.engine.version.clone(),
+            platform: self.shared.engine.platform.clone(),
             boot_id: self.shared.boot_id.clone(),
             process: self.process.clone(),
             term: self.term.largest(),
@@ -284,6 +297,12 @@ impl<R: Runtime> Session<R> {
             images,
             cluster: self.term.cluster().to_owned(),
             details,
+            orphans: orphans
+                .into_iter()
+                .filter(|(id, _)| !held.contains(id))
+                .map(|(_, orphan)| orphan)
+                .collect(),
+            leases: self.shared.init.is_some() && self.shared.contact.is_kept(),
         })
     }
 
@@ -297,7 +316,7 @@ impl<R: Runtime> Session<R> {
         None
     }
 
-    async fn heartbeat(&self, images: Option<Vec<pb::HeldImage>>) -> pb::Heartbeat {
+    async fn heartbeat(&self, images: Option<Vec<pb::HeldImage>>, number: u64) -> pb::Heartbeat {
         let shared = &self.shared;
         let metrics = &shared.metrics;
         // Not asked now: an engine that hangs must not hold up the heartbeats.
@@ -326,27 +345,15 @@ impl<R: Runtime> Session<R> {
                 engine_latency: latency.and_then(|took| took.try_into().ok()),
                 disk_full: refusing.contains(&DISK_FULL),
                 docker_degraded: refusing.contains(&DOCKER_DEGRADED),
+                unfinished_logs: u32::try_from(shared.logs.unfinished()).unwrap_or(u32::MAX),
             }),
             images: images.map(|images| pb::HeldImages { images }),
             samples: metrics.samples(),
             at: Some(wire::timestamp(host::now())),
+            fetches: shared.images.fetches(),
+            number,
         }
     }
-}
-
-async fn connect(address: &str) -> Result<Channel, SessionError> {
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .map_err(|source| SessionError::Address { source })?;
-    endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_ANSWER)
-        .keep_alive_while_idle(true)
-        .http2_adaptive_window(true)
-        .connect()
-        .await
-        .map_err(|source| SessionError::Connect { source })
 }
 
 async fn send(sender: &mpsc::Sender<pb::AgentMessage>, kind: Up) -> Result<(), SessionError> {
@@ -357,41 +364,4 @@ async fn send(sender: &mpsc::Sender<pb::AgentMessage>, kind: Up) -> Result<(), S
 fn any_end(reports: &[pb::Report]) -> bool {
     let is_end = |report: &pb::Report| matches!(report.news, Some(pb::report::News::Ended(_)));
     reports.iter().any(is_end)
-}
-
-/// The failures that count for the next wait, after a stream that lasted so long.
-fn failures_before(failures: u32, lasted: Duration, welcomed: bool) -> u32 {
-    match welcomed {
-        _ if lasted > BACKOFF_MAX => 0, // it worked for a while
-        // The coordinator was there a moment ago. It may be on its way up again.
-        true => failures.min(WELCOMED),
-        false => failures,
-    }
-}
-
-/// A random wait: up to a bound that doubles with every failure.
-fn backoff(failures: u32) -> Duration {
-    let bound = BACKOFF_MIN
-        .saturating_mul(2_u32.saturating_pow(failures.min(10)))
-        .min(BACKOFF_MAX);
-    let random = uuid::Uuid::now_v7().as_u64_pair().1 % 1_000;
-    let random = u32::try_from(random).expect("below 1000");
-    (bound * random / 1_000).max(BACKOFF_MIN.min(bound) / 2)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_is_soon_back_at_a_coordinator_that_restarts_often() {
-        let short = Duration::from_secs(2);
-        assert_eq!(failures_before(9, short, false), 9, "it never answered");
-        assert_eq!(failures_before(9, short, true), WELCOMED);
-        assert_eq!(failures_before(1, short, true), 1);
-        assert_eq!(failures_before(9, Duration::from_secs(31), true), 0);
-        for _ in 0..100 {
-            assert!(backoff(WELCOMED) <= Duration::from_secs(4));
-        }
-    }
 }

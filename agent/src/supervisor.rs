@@ -1,6 +1,7 @@
 //! Owns the attempts on this host: the one place where orders of the coordinator meet them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,14 +14,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{self, ATTEMPTS, Control, Origin, Shared, StopOrder, own_labels};
+use crate::attempt::{self, ATTEMPTS, Control, Origin, Shared, StopOrder};
 use crate::journal::{self, History};
 use crate::offer::{Refusal, Task};
 use crate::outcome::KillReason;
 use crate::runtime::Runtime;
 use crate::wire::{self, seq};
 
-/// Prefetches are spread over so long, so that a fleet does not ask a registry all at once.
+/// Prefetches that all agents are asked for are spread over so long.
 const PREFETCH_JITTER_MS: u64 = 2_000;
 
 /// What the session tells the supervisor.
@@ -61,9 +62,11 @@ impl<R: Runtime> Supervisor<R> {
         }
     }
 
-    /// Takes up what an earlier life of the agent left.
-    pub(crate) fn take_up(&mut self) {
+    /// Takes up what an earlier life of the agent left. Returns the warm containers among it.
+    pub(crate) fn take_up(&mut self) -> BTreeSet<String> {
+        let mut warm = BTreeSet::new();
         let dir = self.shared.config.data_dir.join(ATTEMPTS);
+        journal::clear(&dir);
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name();
@@ -74,7 +77,11 @@ impl<R: Runtime> Supervisor<R> {
                 continue;
             };
             match journal::read(&entry.path()) {
-                Ok(history) => self.take_up_one(id, history),
+                Ok(history) => {
+                    let intent = history.intent.as_ref();
+                    warm.extend(intent.and_then(|intent| intent.warm.clone()));
+                    self.take_up_one(id, history, &entry.path());
+                }
                 Err(journal::BadJournal::NoOffer) => {
                     // Nobody was told of it.
                     let _ = std::fs::remove_dir_all(entry.path());
@@ -82,34 +89,20 @@ impl<R: Runtime> Supervisor<R> {
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(attempt = %id, error, "journal can't be used");
+                    set_aside(id, &entry.path());
                 }
             }
         }
+        warm
     }
 
-    fn take_up_one(&mut self, id: AttemptId, history: History) {
+    fn take_up_one(&mut self, id: AttemptId, history: History, dir: &Path) {
         match Task::read(&history.offer) {
             Ok(task) => self.spawn(task, Origin::Found(Box::new(history))),
-            Err(error) => tracing::error!(attempt = %id, %error, "journaled offer can't be used"),
-        }
-    }
-
-    /// Says which containers carry our label and are in no journal. They are left alone.
-    pub(crate) async fn look_for_orphans(&self) {
-        let labels = own_labels(&self.shared.config);
-        match self.shared.runtime.list(&labels).await {
-            Ok(found) => {
-                for container in found {
-                    let ours = self
-                        .attempts
-                        .keys()
-                        .any(|id| container.name.ends_with(&id.to_string()));
-                    if !ours {
-                        tracing::warn!(container = container.name, "container without a journal");
-                    }
-                }
+            Err(error) => {
+                tracing::error!(attempt = %id, %error, "journaled offer can't be used");
+                set_aside(id, dir);
             }
-            Err(error) => tracing::warn!(%error, "containers can't be listed"),
         }
     }
 
@@ -147,6 +140,9 @@ impl<R: Runtime> Supervisor<R> {
                         Some(Kind::Stop(stop)) => self.on_stop(&stop),
                         Some(Kind::Ack(ack)) => self.on_ack(&ack),
                         Some(Kind::Prefetch(prefetch)) => self.on_prefetch(&prefetch),
+                        Some(Kind::Adopt(offer)) => self.on_adopt(offer, &cluster, term),
+                        Some(Kind::Discard(discard)) => self.on_discard(&discard, term),
+                        Some(Kind::Keep(keep)) => self.on_keep(keep, term),
                         None => tracing::warn!("order of an unknown kind"),
                     }
                 }
@@ -173,6 +169,9 @@ impl<R: Runtime> Supervisor<R> {
         if self.shared.outbox.repeat(id) || self.attempts.contains_key(&id) {
             return;
         }
+        if self.shared.orphans.is_undecided(id) {
+            return;
+        }
         match self.check(&offer) {
             Ok(task) => self.spawn(
                 task,
@@ -183,6 +182,32 @@ impl<R: Runtime> Supervisor<R> {
                 },
             ),
             Err(refusal) => self.refuse(id, &refusal),
+        }
+    }
+
+    /// It runs already, so neither the policy nor a full disk has a say.
+    fn on_adopt(&mut self, offer: pb::Offer, cluster: &str, term: u64) {
+        let task = match Task::read(&offer) {
+            Ok(task) => task,
+            Err(error) => return tracing::error!(%error, "offer to adopt can't be used"),
+        };
+        if self.attempts.contains_key(&task.id) {
+            return;
+        }
+        let origin = Origin::Adopted {
+            offer: Box::new(offer),
+            cluster: cluster.to_owned(),
+            term,
+        };
+        self.spawn(task, origin);
+    }
+
+    fn on_discard(&self, discard: &pb::Discard, term: u64) {
+        let Some(id) = discard.attempt.as_ref().and_then(wire::attempt_id) else {
+            return;
+        };
+        if !self.attempts.contains_key(&id) {
+            self.shared.orphans.discard(id, term);
         }
     }
 
@@ -211,6 +236,21 @@ impl<R: Runtime> Supervisor<R> {
             .put(id, wire::report(id, seq::ANSWER, news));
     }
 
+    /// As [`Contacts::since`](crate::lease::Contacts::since).
+    fn counts_from(&self, task: &Task, origin: &Origin) -> Option<u64> {
+        let contact = &self.shared.contact;
+        match (origin, task.stop_after) {
+            (Origin::Found(history), Some(limit)) => {
+                let heard = history.heard.as_ref();
+                let heard = heard.filter(|heard| heard.boot_id == self.shared.boot_id);
+                contact.since(heard.map(|heard| heard.at), limit)
+            }
+            (Origin::Found(_) | Origin::Offered { .. } | Origin::Adopted { .. }, _) => {
+                Some(contact.last())
+            }
+        }
+    }
+
     fn spawn(&mut self, task: Task, origin: Origin) {
         let id = task.id;
         let (stop, stop_receiver) = watch::channel(None);
@@ -220,6 +260,7 @@ impl<R: Runtime> Supervisor<R> {
             started: Arc::clone(&started),
             stop: stop_receiver,
             acknowledged: acknowledged_receiver,
+            contact: self.counts_from(&task, &origin),
         };
         let handle = Handle {
             image: task.image.to_string(),
@@ -254,6 +295,7 @@ impl<R: Runtime> Supervisor<R> {
         };
         let now = stop.now;
         match self.attempts.get(&id) {
+            None if self.shared.orphans.is_undecided(id) => {}
             None => self.refuse(id, &Refusal::NeverSeen),
             Some(handle) => {
                 handle.stop.send_if_modified(|order| match order {
@@ -286,6 +328,23 @@ impl<R: Runtime> Supervisor<R> {
         }
     }
 
+    fn on_keep(&self, keep: pb::Keep, term: u64) {
+        let pb::Keep {
+            channel,
+            images,
+            warm,
+        } = keep;
+        let policy = &self.shared.config.policy;
+        let allowed = |warm: &pb::Warm| {
+            let image: Result<Image, _> = warm.image.parse();
+            image.is_ok_and(|image| policy.check_image(&image).is_ok())
+        };
+        // The engine's own init process can't be told anything.
+        let warm = warm.filter(|warm| self.shared.init.is_some() && allowed(warm));
+        self.shared.warm.want(channel.clone(), warm.as_ref(), term);
+        self.shared.images.keep(channel, images);
+    }
+
     fn on_prefetch(&mut self, prefetch: &pb::Prefetch) {
         let Ok(image) = prefetch.image.parse::<Image>() else {
             tracing::warn!("prefetch of what is no image");
@@ -293,15 +352,21 @@ impl<R: Runtime> Supervisor<R> {
         };
         if let Err(refusal) = self.shared.config.policy.check_image(&image) {
             tracing::warn!(%refusal, "prefetch refused");
+            self.shared.images.refuse_fetch(&image, refusal.to_string());
             return;
         }
         let (shared, shutdown) = (Arc::clone(&self.shared), self.shutdown.clone());
-        let jitter = uuid::Uuid::now_v7().as_u64_pair().1 % PREFETCH_JITTER_MS;
+        let jitter = if prefetch.at_once {
+            0
+        } else {
+            uuid::Uuid::now_v7().as_u64_pair().1 % PREFETCH_JITTER_MS
+        };
         self.prefetches.spawn(async move {
             let work = async {
                 tokio::time::sleep(Duration::from_millis(jitter)).await;
-                if let Err(error) = shared.images.prefetch(&image).await {
-                    tracing::warn!(%error, "prefetch failed");
+                match shared.images.prefetch(&image).await {
+                    Ok(_) => shared.watch.note_images_changed(),
+                    Err(error) => tracing::warn!(%error, "prefetch failed"),
                 }
             };
             tokio::select! {
@@ -309,6 +374,15 @@ impl<R: Runtime> Supervisor<R> {
                 () = work => {}
             }
         });
+    }
+}
+
+fn set_aside(id: AttemptId, dir: &Path) {
+    if !journal::exists(dir) {
+        return; // it was put aside before
+    }
+    if let Err(error) = journal::set_aside(dir) {
+        tracing::error!(attempt = %id, %error, "damaged journal can't be put aside");
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use muster_core::time::{Millis, Timestamp};
+use muster_core::time::Millis;
 use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 use prost::Message as _;
 
 use super::{Ending, Life, RETRY, RETRY_MAX, RUN};
+use crate::files;
 use crate::host;
-use crate::journal::Entry;
+use crate::journal::{self, Entry};
 use crate::metrics_file;
 use crate::output::spool::LogFile;
 use crate::runtime::Runtime;
@@ -19,6 +20,7 @@ use crate::wire::{self, seq};
 impl<R: Runtime> Life<R> {
     /// Reports the end and cleans up once the coordinator has everything.
     pub(super) async fn finish(mut self, ending: Ending, log: Option<Arc<LogFile>>) {
+        self.vacate(&ending).await;
         let report = self.report(&ending).await;
         tracing::info!(
             outcome = ending.end.outcome.as_str(),
@@ -46,7 +48,7 @@ impl<R: Runtime> Life<R> {
             return; // the agent is stopping
         }
         failpoint::hit(Point::AgentAfterAck);
-        if let Some(log) = log {
+        if let Some(log) = log.filter(|_| !self.adopted) {
             log.until_complete().await;
         }
         self.remove_everything().await;
@@ -54,6 +56,7 @@ impl<R: Runtime> Life<R> {
 
     async fn remove_everything(&self) {
         let shared = &self.shared;
+        self.end_unused().await;
         let mut pause = RETRY;
         while let Err(error) = shared.runtime.remove(&self.name).await {
             tracing::warn!(%error, "container not removed");
@@ -64,11 +67,16 @@ impl<R: Runtime> Life<R> {
         shared.watch.forget(&self.name);
         shared.logs.remove(self.task.id);
         let (group, dir) = (self.group.clone(), self.dir.clone());
-        let removed = tokio::task::spawn_blocking(move || {
+        let home = self.parked().map(|parked| shared.warm.dir(parked));
+        let removed = files::spawn_removal(move || {
             if let Some(group) = group {
                 group.remove();
             }
-            std::fs::remove_dir_all(dir)
+            if let Some(home) = home {
+                // If it stays, the next start of the agent removes it.
+                let _ = std::fs::remove_dir_all(home);
+            }
+            journal::forget(&dir)
         });
         match removed.await {
             Ok(Ok(())) => {}
@@ -79,15 +87,23 @@ impl<R: Runtime> Life<R> {
 
     async fn report(&mut self, ending: &Ending) -> pb::Report {
         let container = ending.container.as_ref();
-        let started = container.and_then(|found| found.started);
-        let ended = container
-            .and_then(|found| found.finished)
-            .unwrap_or_else(host::now);
-        let (group, run) = (self.group.clone(), self.dir.join(RUN));
+        // What the engine shows of such a container is not of this run.
+        let (started, finished) = match ending.run {
+            Some(run) => (Some(run.started), Some(run.ended)),
+            None => (
+                container.and_then(|found| found.started).or(self.started),
+                container.and_then(|found| found.finished),
+            ),
+        };
+        let run = started
+            .zip(finished)
+            .map(|(started, ended)| ended.since(started));
+        let ended = finished.unwrap_or_else(host::now);
+        let (group, dir) = (self.group.clone(), self.dir.join(RUN));
         let ran = started.is_some();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = files::spawn(move || {
             let measured = group.filter(|_| ran).map(|group| group.read());
-            (measured, metrics_file::read(&run))
+            (measured, metrics_file::read(&dir))
         });
         let (exact, file) = read.await.unwrap_or((None, Ok(None)));
         let sampled = self.measured;
@@ -103,15 +119,15 @@ impl<R: Runtime> Life<R> {
             end: Some(wire::from_end(&ending.end)),
             started: started.map(wire::timestamp),
             ended: Some(wire::timestamp(ended)),
-            usage: Some(self.usage(measured, started, ended)),
+            usage: Some(self.usage(measured, run)),
             metrics: metrics.into(),
             metrics_problem,
         });
         wire::report(self.task.id, seq::ENDED, news)
     }
 
-    fn usage(&self, measured: Measured, started: Option<Timestamp>, ended: Timestamp) -> pb::Usage {
-        let run: Option<Millis> = started.map(|started| ended.since(started));
+    /// `run`: how long it ran, if its end is known.
+    fn usage(&self, measured: Measured, run: Option<Millis>) -> pb::Usage {
         pb::Usage {
             peak_memory_bytes: measured.peak_memory_bytes,
             cpu_seconds: measured

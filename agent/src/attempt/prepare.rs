@@ -5,20 +5,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use muster_core::ids::TeamName;
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::time::Millis;
 use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
 
-use super::container::{Surroundings, network_name, new_container};
-use super::{Ending, Life, RUN, infra, stopped_early};
+use super::container::{OfAttempt, Surroundings, network_name, new_container};
+use super::{Ending, Life, RUN, Shared, StopOrder, WARM_LABEL, infra, stopped_early};
+use crate::files;
 use crate::host;
 use crate::images::{ImageFailure, Ready};
 use crate::init;
 use crate::journal::{Entry, Intent};
+use crate::outcome::KillReason;
 use crate::output::spool::{LogFile, Spool};
 use crate::plan::{self, Action, Journaled, Seen};
-use crate::runtime::{Container, CreateError, NewContainer, Runtime};
+use crate::runtime::{Container, CreateError, EngineError, NewContainer, Runtime};
 use crate::wire::{self, seq};
 
 /// How long a create or start whose result isn't known may still land.
@@ -26,13 +29,38 @@ const START_LANDS: Duration = Duration::from_secs(10);
 const START_LOOK: Duration = Duration::from_millis(250);
 
 /// What is to be done with the container after it was created.
-enum Next {
+pub(super) enum Next {
     Start,
     /// It was there already, from an earlier life.
     Act(Action, Option<Container>),
 }
 
 type Log = Arc<LogFile>;
+
+impl<R: Runtime> Shared<R> {
+    /// The team's bridge, made when it is first needed.
+    pub(crate) async fn team_network(
+        &self,
+        cluster: &str,
+        team: &TeamName,
+    ) -> Result<String, EngineError> {
+        let name = network_name(cluster, &self.config.name, team);
+        if self.networks.read().await.contains(&name) {
+            return Ok(name);
+        }
+        let mut known = self.networks.write().await;
+        if !known.contains(&name) {
+            let labels = [
+                ("muster.cluster", cluster.to_owned()),
+                ("muster.team", team.to_string()),
+            ];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value)).into();
+            self.runtime.ensure_network(&name, &labels).await?;
+            known.insert(name.clone());
+        }
+        Ok(name)
+    }
+}
 
 impl<R: Runtime> Life<R> {
     pub(super) async fn prepare_and_run(&mut self, spool: Spool) -> (Ending, Log) {
@@ -55,15 +83,19 @@ impl<R: Runtime> Life<R> {
     async fn prepare(&mut self) -> Result<Next, Ending> {
         let mut image = self.image().await?;
         let network = self.network().await?;
+        if let Some(next) = self.prepare_warm(&image, network.as_ref()).await? {
+            return Ok(next);
+        }
         self.make_run_dir().await?;
         let shared = Arc::clone(&self.shared);
         let mut stop = self.control.stop.clone();
         let permit = tokio::select! {
             order = Self::stopped(&mut stop) => return Err(stopped_early(order)),
-            permit = shared.starts.acquire() => permit.expect("the semaphore is never closed"),
+            permit = shared.starts.acquire() => permit,
         };
         let begin = Instant::now();
         let mut new = self.describe(&image, network);
+        self.lodge(&mut new).await;
         failpoint::hit(Point::AgentBeforeCreate);
         let mut created = shared.runtime.create(&new).await;
         if matches!(created, Err(CreateError::NoSuchImage)) {
@@ -79,11 +111,22 @@ impl<R: Runtime> Life<R> {
             other => return Ok(other),
         }
         let result = self.start_once().await;
-        drop(permit);
         let took = begin.elapsed();
-        self.start = u64::try_from(took.as_millis()).ok().map(Millis);
-        shared.metrics.start_seconds.observe(took.as_secs_f64());
+        if matches!(result, Ok(Next::Start)) {
+            permit.started(self.kind_of_start(), took);
+            shared
+                .metrics
+                .starts_limit
+                .set(i64::from(shared.starts.limit()));
+        }
+        self.note_start(took);
         result
+    }
+
+    pub(super) fn note_start(&mut self, took: Duration) {
+        self.start = u64::try_from(took.as_millis()).ok().map(Millis);
+        let seconds = took.as_secs_f64();
+        self.shared.metrics.start_seconds.observe(seconds);
     }
 
     async fn image(&mut self) -> Result<Ready, Ending> {
@@ -123,25 +166,10 @@ impl<R: Runtime> Life<R> {
         if !self.task.bridge {
             return Ok(None);
         }
-        let name = network_name(&self.cluster, &self.shared.config.name, &self.task.team);
-        if self.shared.networks.read().await.contains(&name) {
-            return Ok(Some(name));
-        }
-        let mut known = self.shared.networks.write().await;
-        if !known.contains(&name) {
-            let team = self.task.team.to_string();
-            let labels = [
-                ("muster.cluster", self.cluster.clone()),
-                ("muster.team", team),
-            ];
-            let labels = labels.map(|(name, value)| (name.to_owned(), value)).into();
-            let made = self.shared.runtime.ensure_network(&name, &labels).await;
-            made.map_err(|error| {
-                Ending::never_ran(infra(&format!("the network can't be made: {error}")))
-            })?;
-            known.insert(name.clone());
-        }
-        Ok(Some(name))
+        let made = self.shared.team_network(&self.cluster, &self.task.team);
+        made.await.map(Some).map_err(|error| {
+            Ending::never_ran(infra(&format!("the network can't be made: {error}")))
+        })
     }
 
     /// Writable for whatever user the task has; nobody else on the host can get at it, because the
@@ -149,7 +177,7 @@ impl<R: Runtime> Life<R> {
     async fn make_run_dir(&self) -> Result<(), Ending> {
         let (dir, run) = (self.dir.clone(), self.dir.join(RUN));
         let own_init = self.init().is_some();
-        let made = tokio::task::spawn_blocking(move || {
+        let made = files::spawn(move || {
             std::fs::create_dir_all(&run)?;
             std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o777))?;
             if own_init {
@@ -167,27 +195,32 @@ impl<R: Runtime> Life<R> {
         }
     }
 
-    fn describe(&self, image: &Ready, network: Option<String>) -> NewContainer {
+    pub(super) fn describe(&self, image: &Ready, network: Option<String>) -> NewContainer {
+        let own = OfAttempt {
+            term: self.term,
+            traceparent: &self.traceparent,
+            init_key: self.init_key.as_deref(),
+        };
         let around = Surroundings {
             name: &self.name,
             cluster: &self.cluster,
-            term: self.term,
             config: &self.shared.config,
             image: &image.facts,
             network,
-            traceparent: &self.traceparent,
             run_dir: self.dir.join(RUN),
             cgroup_parent: self.group.as_ref().map(|group| group.name().to_owned()),
             init: self.init(),
+            lease_dir: self.shared.contact.dir(),
+            last_contact: self.shared.contact.last(),
         };
-        new_container(&self.task, around)
+        new_container(&self.task, &own, around)
     }
 
-    /// The program, the directory of records and the key, if the container has muster's init process.
-    fn init(&self) -> Option<(PathBuf, PathBuf, String)> {
+    /// The program and the directory of records, if the container has muster's init process.
+    fn init(&self) -> Option<(PathBuf, PathBuf)> {
         let program = self.shared.init.clone()?;
-        let key = self.init_key.clone()?;
-        Some((program, self.dir.join(init::RECORDS), key))
+        self.init_key.as_ref()?;
+        Some((program, self.dir.join(init::RECORDS)))
     }
 
     async fn after_create(&self, created: Result<(), CreateError>) -> Result<Next, Ending> {
@@ -221,7 +254,7 @@ impl<R: Runtime> Life<R> {
                     (Some(container), _) => {
                         let action = plan::decide(Journaled::Accepted, container.seen);
                         match action {
-                            Action::Start => Ok(Next::Start),
+                            Action::Start if !self.is_homeless(&container) => Ok(Next::Start),
                             other => Ok(Next::Act(other, Some(container))),
                         }
                     }
@@ -254,22 +287,55 @@ impl<R: Runtime> Life<R> {
                 .get(name)
                 .is_some_and(|found| found == value)
         };
-        is("muster.agent", self.shared.config.name.as_str())
-            && is("muster.task", &self.task.id.task.to_string())
-            && is("muster.attempt", &self.task.id.number.to_string())
+        // Of one that was parked, its name tells.
+        let warm = container.labels.contains_key(WARM_LABEL);
+        let of_attempt = || {
+            is("muster.task", &self.task.id.task.to_string())
+                && is("muster.attempt", &self.task.id.number.to_string())
+        };
+        is("muster.agent", self.shared.config.name.as_str()) && (warm || of_attempt())
     }
 
     /// Writes the intent down and asks for the one start. On success it runs or has run.
     async fn start_once(&mut self) -> Result<Next, Ending> {
+        self.intend(None).await?;
+        let started = self.shared.runtime.start(&self.name).await;
+        failpoint::hit(Point::AgentAfterStartCall);
+        match started {
+            Ok(()) => Ok(Next::Start),
+            Err(error) => {
+                tracing::debug!(%error, "start failed, looking what came of it");
+                Ok(self.what_came_of_it().await)
+            }
+        }
+    }
+
+    /// After a start whose result isn't known.
+    pub(super) async fn what_came_of_it(&self) -> Next {
+        let container = self.look().await;
+        let seen = container.as_ref().map_or(Seen::Nothing, |found| found.seen);
+        Next::Act(plan::decide(Journaled::StartIntent, seen), container)
+    }
+
+    /// Writes down that the one start is asked for next, of a parked container if there is one.
+    pub(super) async fn intend(&mut self, warm: Option<String>) -> Result<(), Ending> {
         if let Some(order) = self.stop_ordered() {
             return Err(stopped_early(order));
         }
-        let engine_started = self.shared.runtime.daemon_started().await;
+        // The coordinator may have given it to somebody else meanwhile.
+        if self.is_cut_off() {
+            return Err(stopped_early(StopOrder {
+                reason: KillReason::Disconnected,
+                now: false,
+            }));
+        }
+        let engine = self.shared.runtime.daemon_started().await;
         let intent = Intent {
             at: host::now().0,
             boot_clock: host::boot_clock(),
             boot_id: self.shared.boot_id.clone(),
-            engine_started: engine_started.map(|started| started.0),
+            engine_ticks: engine.map(|engine| engine.ticks),
+            warm,
         };
         let written = self
             .journal
@@ -283,18 +349,7 @@ impl<R: Runtime> Life<R> {
         failpoint::hit(Point::AgentAfterIntent);
         self.intent = Some(intent);
         self.shared.metrics.starts.inc();
-        let started = self.shared.runtime.start(&self.name).await;
-        failpoint::hit(Point::AgentAfterStartCall);
-        match started {
-            Ok(()) => Ok(Next::Start),
-            Err(error) => {
-                tracing::debug!(%error, "start failed, looking what came of it");
-                let container = self.look().await;
-                let seen = container.as_ref().map_or(Seen::Nothing, |found| found.seen);
-                let action = plan::decide(Journaled::StartIntent, seen);
-                Ok(Next::Act(action, container))
-            }
-        }
+        Ok(())
     }
 
     /// Carries out what the table says.
@@ -304,6 +359,11 @@ impl<R: Runtime> Life<R> {
         container: Option<Container>,
         spool: Spool,
     ) -> (Ending, Log) {
+        if let Some(found) = &container
+            && self.needs_rehousing(action, found).await
+        {
+            return self.rehouse(spool).await;
+        }
         match action {
             Action::Prepare => self.prepare_and_run(spool).await,
             Action::Start => match self.start_with_permit().await {
@@ -344,30 +404,39 @@ impl<R: Runtime> Life<R> {
 
     async fn start_with_permit(&mut self) -> Result<Next, Ending> {
         let shared = Arc::clone(&self.shared);
-        let permit = shared.starts.acquire().await;
-        let _permit = permit.expect("the semaphore is never closed");
+        let _permit = shared.starts.acquire().await;
         self.start_once().await
     }
 
     /// Looks for a while whether a start in flight lands; never starts. `None`: it never started, and
     /// was removed without force, so that it can't any more.
     async fn await_start(&self) -> Option<Container> {
-        let until = Instant::now() + START_LANDS;
+        let until = Instant::now()
+            + self.intent.as_ref().map_or(START_LANDS, |intent| {
+                left_to_land(intent, &self.shared.boot_id, host::boot_clock())
+            });
         loop {
             match self.look().await {
                 None => return None,
                 Some(container) if container.seen != Seen::Created => return Some(container),
                 Some(_) => {}
             }
-            if Instant::now() >= until {
-                match self.shared.runtime.remove(&self.name).await {
-                    Ok(()) => return None,
-                    // It runs after all.
-                    Err(error) => tracing::warn!(%error, "unstarted container not removed"),
-                }
+            if Instant::now() >= until && self.withdraw_start().await {
+                return None;
             }
             tokio::time::sleep(START_LOOK).await;
         }
+    }
+
+    /// False: it runs after all, or that can't be told yet.
+    async fn withdraw_start(&self) -> bool {
+        if self.is_warm() {
+            return self.withdraw_warm().await;
+        }
+        let removed = self.shared.runtime.remove(&self.name).await;
+        removed
+            .inspect_err(|error| tracing::warn!(%error, "unstarted container not removed"))
+            .is_ok()
     }
 
     /// Tells that it runs.
@@ -380,5 +449,36 @@ impl<R: Runtime> Life<R> {
         failpoint::hit(Point::AgentAfterStarted);
         let at = Some(wire::timestamp(at));
         self.put(seq::STARTED, pb::report::News::Started(pb::Started { at }));
+    }
+}
+
+/// How long a start whose result isn't known may still land. It counts from the intent, so that an agent that
+/// dies again and again doesn't wait for ever.
+fn left_to_land(intent: &Intent, boot_id: &str, boot_clock: u64) -> Duration {
+    if intent.boot_id != boot_id {
+        return Duration::ZERO;
+    }
+    let passed = Duration::from_millis(boot_clock.saturating_sub(intent.boot_clock));
+    START_LANDS.saturating_sub(passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_may_land_for_ten_seconds_and_never_after_a_reboot() {
+        let intent = Intent {
+            at: 0,
+            boot_id: "this".to_owned(),
+            engine_ticks: None,
+            boot_clock: 1_000,
+            warm: None,
+        };
+        let left = |boot, clock| left_to_land(&intent, boot, clock).as_millis();
+        assert_eq!(left("this", 1_000), 10_000);
+        assert_eq!(left("this", 9_000), 2_000);
+        assert_eq!(left("this", 60_000), 0);
+        assert_eq!(left("next", 1_000), 0);
     }
 }

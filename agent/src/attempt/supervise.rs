@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::wedge::Wedge;
 use super::{Ending, Life, RETRY, RETRY_MAX, StopOrder};
+use crate::files;
 use crate::host;
 use crate::init;
 use crate::journal::{Entry, Intent};
@@ -20,7 +21,7 @@ use crate::outcome::{
 use crate::output::spool::{LogFile, Spool};
 use crate::output::{self, Begin, captured};
 use crate::plan::Seen;
-use crate::runtime::{Container, EngineError, KillError, LogsFrom, Runtime, Signal};
+use crate::runtime::{Container, DaemonStart, EngineError, KillError, LogsFrom, Runtime, Signal};
 
 /// A killed container that is still there after so long is killed again.
 const KILL_AGAIN: Duration = Duration::from_secs(30);
@@ -84,6 +85,7 @@ impl<R: Runtime> Life<R> {
             known
         };
         self.shared.metrics.running.dec();
+        let container = container.map(|found| self.as_of_task(found));
         self.exited.cancel();
         failpoint::hit(Point::AgentExitSeen);
         (self.classify(container).await, log)
@@ -166,7 +168,10 @@ impl<R: Runtime> Life<R> {
         match stopping {
             Stopping::Term { kill_at } => kill_at,
             Stopping::Kill { again_at } => again_at,
-            Stopping::No => Instant::now() + self.time_left().min(CLOCK_LOOK),
+            Stopping::No => {
+                let contact = self.contact_left().unwrap_or(CLOCK_LOOK);
+                Instant::now() + self.time_left().min(contact).min(CLOCK_LOOK)
+            }
         }
     }
 
@@ -183,10 +188,29 @@ impl<R: Runtime> Life<R> {
         limit.saturating_sub(Duration::from_millis(used))
     }
 
+    /// Until the attempt must stop if nothing is heard of the coordinator. `None`: it may finish.
+    pub(super) fn contact_left(&self) -> Option<Duration> {
+        let limit = self.task.stop_after?;
+        let left = self.shared.contact.left(host::boot_clock(), limit);
+        Some(left.into())
+    }
+
+    /// Whether nothing was heard of the coordinator for too long, now or at any time since the attempt came to
+    /// this process.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let (now, since) = (host::boot_clock(), self.control.contact);
+        let contact = &self.shared.contact;
+        let limit = self.task.stop_after;
+        limit.is_some_and(|limit| contact.is_cut_off(now, limit, since))
+    }
+
     async fn on_timer(&mut self, stopping: Stopping) -> Stopping {
         match stopping {
             Stopping::No if self.time_left().is_zero() => {
                 self.stop(KillReason::RunTimeout, false).await
+            }
+            Stopping::No if self.contact_left().is_some_and(|left| left.is_zero()) => {
+                self.stop(KillReason::Disconnected, false).await
             }
             Stopping::No => Stopping::No,
             Stopping::Term { .. } | Stopping::Kill { .. } => {
@@ -253,6 +277,9 @@ impl<R: Runtime> Life<R> {
         if let InitWord::Record(run) = &init {
             // The engine's times may be of its own restart.
             found.finished = Some(run.ended);
+            if self.is_warm() {
+                found.started = Some(run.started);
+            }
             found.started.get_or_insert(run.started);
         }
         let exit = Exit {
@@ -284,38 +311,40 @@ impl<R: Runtime> Life<R> {
             clock_set: self.clock_was_set(),
             success_codes: &self.task.success_codes,
         });
-        Ending {
-            end,
-            container: Some(found),
-        }
+        Ending::of(end, Some(found))
     }
 
     /// Of a container that the engine does not have, or will not give back: only its init process may
     /// know how it ended.
     pub(super) async fn gone(&self, container: Option<Container>) -> Ending {
-        let end = match self.init_word().await {
-            InitWord::Record(run) => self.end_by_record(run).await,
-            InitWord::Absent | InitWord::Silent { .. } => {
-                End::of(Outcome::Lost, EndReason::ContainerGone)
+        match self.init_word().await {
+            InitWord::Record(run) => Ending {
+                container,
+                ..self.by_record(run).await
+            },
+            InitWord::Absent | InitWord::Silent { .. } | InitWord::Unproven { .. } => {
+                let end = End::of(Outcome::Lost, EndReason::ContainerGone);
+                Ending::of(end, container)
             }
-        };
-        Ending { end, container }
+        }
     }
 
     /// The engine says that it never ran. It may have forgotten.
     pub(super) async fn did_not_start(&self) -> Ending {
-        let end = match self.init_word().await {
-            InitWord::Record(run) => self.end_by_record(run).await,
-            InitWord::Silent { ran: true } => End::of(Outcome::Lost, EndReason::EngineLost),
-            InitWord::Absent | InitWord::Silent { ran: false } => {
-                super::infra("the engine did not start it")
+        match self.init_word().await {
+            InitWord::Record(run) => self.by_record(run).await,
+            InitWord::Silent { ran: true } => {
+                Ending::of(End::of(Outcome::Lost, EndReason::EngineLost), None)
             }
-        };
-        Ending::never_ran(end)
+            InitWord::Absent | InitWord::Silent { ran: false } | InitWord::Unproven { .. } => {
+                Ending::never_ran(super::infra("the engine did not start it"))
+            }
+        }
     }
 
-    async fn end_by_record(&self, run: Run) -> End {
-        classify(&Evidence {
+    /// Of a run of which only the init process can tell.
+    async fn by_record(&self, run: Run) -> Ending {
+        let end = classify(&Evidence {
             exit: Exit {
                 started: None,
                 finished: None,
@@ -330,16 +359,26 @@ impl<R: Runtime> Life<R> {
             engine: self.engine_history().await,
             clock_set: self.clock_was_set(),
             success_codes: &self.task.success_codes,
-        })
+        });
+        Ending {
+            run: Some(run),
+            ..Ending::of(end, None)
+        }
     }
 
     /// What muster's own init process left of this container.
-    async fn init_word(&self) -> InitWord {
+    pub(super) async fn init_word(&self) -> InitWord {
         let Some(key) = self.init_key.clone() else {
-            return InitWord::Absent;
+            let leased = self.task.stop_after.is_some();
+            let may_have_one = self.adopted && self.shared.init.is_some();
+            return if may_have_one {
+                InitWord::Unproven { leased }
+            } else {
+                InitWord::Absent
+            };
         };
         let dir = self.dir.clone();
-        let read = tokio::task::spawn_blocking(move || init::read(&dir, &key));
+        let read = files::spawn(move || init::read(&dir, &key));
         read.await.unwrap_or(InitWord::Silent { ran: false })
     }
 
@@ -367,7 +406,7 @@ impl<R: Runtime> Life<R> {
     pub(super) async fn note_missed_restart(&mut self) {
         if let Some(intent) = &self.intent {
             let now = self.shared.runtime.daemon_started().await;
-            self.restart_missed = is_other_engine(intent, now);
+            self.restart_missed = is_other_engine(intent, &self.shared.boot_id, now);
         }
     }
 
@@ -391,7 +430,7 @@ impl<R: Runtime> Life<R> {
             };
         };
         let now = self.shared.runtime.daemon_started().await;
-        let restarted = is_other_engine(intent, now);
+        let restarted = is_other_engine(intent, &self.shared.boot_id, now);
         // An agent that was away too knows of no contact after its intent.
         let heard = self.shared.watch.last_contact(&self.name);
         let heard = heard.filter(|_| !self.restart_missed).unwrap_or_default();
@@ -401,17 +440,17 @@ impl<R: Runtime> Life<R> {
             rebooted: intent.boot_id != self.shared.boot_id,
             restart: restarted.then_some(Restart {
                 last_contact,
-                started: now,
+                started: now.map(|now| now.at),
             }),
         }
     }
 }
 
-/// Whether the engine that started at `now` is not the one that was asked to run the container. If that
-/// can't be told, the watch would have noticed.
-fn is_other_engine(intent: &Intent, now: Option<Timestamp>) -> bool {
-    match (intent.engine_started, now) {
-        (Some(before), Some(now)) => before != now.0,
+/// Whether the engine that runs now is not the one that was asked to run the container. If that can't be
+/// told, the watch would have noticed.
+fn is_other_engine(intent: &Intent, boot_id: &str, now: Option<DaemonStart>) -> bool {
+    match (intent.engine_ticks, now) {
+        (Some(before), Some(now)) => intent.boot_id != boot_id || before != now.ticks,
         (None, _) | (_, None) => false,
     }
 }

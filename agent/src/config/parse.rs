@@ -56,6 +56,11 @@ pub enum BadSetting {
         variable: &'static str,
         text: String,
     },
+    #[error("{variable}: {text:?} is not a whole number from 0 to {WARM_MOST}")]
+    Warm {
+        variable: &'static str,
+        text: String,
+    },
     #[error("{variable}: {text:?} is neither off nor two percentages such as 80-70")]
     ImageGc {
         variable: &'static str,
@@ -93,6 +98,8 @@ pub enum BadSetting {
 }
 
 const PERCENT_MOST: u8 = 90;
+/// Each costs the host memory and a process of the engine, whether a task comes or not.
+const WARM_MOST: u32 = 1_000;
 /// What a task may ask for at most; more could never be used by one.
 const GPUS_MOST: u32 = 64;
 
@@ -166,6 +173,19 @@ impl Vars<'_> {
         match text.parse() {
             Ok(count @ 1..=100_000) => Ok(count),
             Ok(_) | Err(_) => Err(BadSetting::Count {
+                variable,
+                text: text.to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn warm(&self, variable: &'static str, default: u32) -> Result<u32, BadSetting> {
+        let Some(text) = self.text(variable) else {
+            return Ok(default);
+        };
+        match text.parse() {
+            Ok(count @ 0..=WARM_MOST) => Ok(count),
+            Ok(_) | Err(_) => Err(BadSetting::Warm {
                 variable,
                 text: text.to_owned(),
             }),

@@ -1,15 +1,17 @@
 //! Output on the real engine: whole, or its holes declared, however much there is and whoever is away.
 
+use super::parked::cold_and_warm;
 use super::*;
+
+cold_and_warm!(a_flood_arrives_whole_over_a_restart_of_the_agent);
 
 /// The numbers from 1 on, one a line.
 const LINES: u32 = 1_000_000;
 /// More than the spool and the segments of one attempt hold together, in lines of 1,000 bytes.
 const FLOOD_LINES: u64 = 160_000;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_arrives_whole_over_a_restart_of_the_agent() {
-    let Some(mut bench) = Bench::new().await else {
+async fn a_flood_arrives_whole_over_a_restart_of_the_agent(start: Start) {
+    let Some(mut bench) = Bench::of(start).await else {
         return;
     };
     let id = bench.run(&format!("seq 1 {LINES}")).await;

@@ -13,8 +13,10 @@ use crate::host;
 
 const FILE: &str = "images.json";
 const NEW: &str = "images.json.new";
-/// Of each repository: what runs now and what ran before.
+/// Of each repository, also before the coordinator has said what to keep: what runs now and what ran before.
 const KEPT: usize = 2;
+/// Channels that images are kept for; beyond that only the newest of each repository are.
+const CHANNELS_MAX: usize = 10_000;
 
 /// One image that this agent pulled. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ struct Inner {
     /// By reference, `registry/repository@sha256:…`.
     pages: BTreeMap<String, Page>,
     unsaved: bool,
+    /// By channel. Not saved: the coordinator says it again when the agent has found it.
+    kept: BTreeMap<String, Vec<String>>,
 }
 
 impl Book {
@@ -47,6 +51,7 @@ impl Book {
         let inner = Inner {
             pages,
             unsaved: false,
+            kept: BTreeMap::new(),
         };
         Self {
             path: data_dir.join(FILE),
@@ -70,6 +75,14 @@ impl Book {
         self.note(reference, |page| page.prefetched = host::now().0);
     }
 
+    /// Tasks of the channel may run these next.
+    pub(super) fn keep(&self, channel: String, images: Vec<String>) {
+        let mut inner = self.lock();
+        if inner.kept.len() < CHANNELS_MAX || inner.kept.contains_key(&channel) {
+            inner.kept.insert(channel, images);
+        }
+    }
+
     fn note(&self, reference: &str, change: impl FnOnce(&mut Page)) {
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -87,11 +100,13 @@ impl Book {
         inner.unsaved |= inner.pages.len() != before;
     }
 
-    /// What may be removed, least recently used first: not the newest of each repository, and nothing
+    /// What may be removed, least recently used first: not what channels may run next, not the newest of each
+    /// repository, and nothing
     /// that was wanted after `idle_since`.
     pub(super) fn spare(&self, idle_since: u64) -> Vec<String> {
         let inner = self.lock();
-        let kept = kept(&inner.pages);
+        let mut kept = kept(&inner.pages);
+        kept.extend(inner.kept.values().flatten().map(String::as_str));
         let mut spare: Vec<_> = inner
             .pages
             .iter()
@@ -197,6 +212,18 @@ mod tests {
         assert_eq!(book.spare(100), ["r/a@1", "r/a@5"]);
         assert_eq!(book.spare(12), ["r/a@1"]);
         assert!(book.is_idle("r/a@1", 12) && !book.is_idle("r/a@1", 10));
+    }
+
+    #[test]
+    fn what_channels_may_run_next_is_kept_until_they_move_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages = [1, 2, 3, 4, 5].map(|used| (format!("r/a@{used}"), page(used * 10, 0)));
+        let pages = pages.each_ref().map(|(name, page)| (name.as_str(), *page));
+        let book = book(dir.path(), &pages);
+        book.keep("default/a".into(), vec!["r/a@1".into(), "r/a@2".into()]);
+        assert_eq!(book.spare(100), ["r/a@3"]);
+        book.keep("default/a".into(), vec!["r/a@5".into()]);
+        assert_eq!(book.spare(100), ["r/a@1", "r/a@2", "r/a@3"]);
     }
 
     #[test]

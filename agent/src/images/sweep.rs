@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use muster_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
 use super::{Images, lock, reference_of};
@@ -15,7 +16,7 @@ use crate::runtime::{EngineError, ImageRemoval, Runtime};
 /// How often the disk is looked at.
 const PERIOD: Duration = Duration::from_secs(60);
 /// An image that was wanted so recently stays: its container may be about to be created.
-const IDLE_MS: u64 = 5 * 60 * 1000;
+const IDLE: Duration = Duration::from_secs(5 * 60);
 
 /// Where images are kept, and how full that may be.
 pub(crate) struct Shelf<'a> {
@@ -36,17 +37,16 @@ impl Shelf<'_> {
 impl<R: Runtime> Images<R> {
     /// Keeps the list of images on disk and, with a shelf, the disk below its mark, until `shutdown`.
     pub(crate) async fn tend(&self, shelf: Option<Shelf<'_>>, shutdown: CancellationToken) {
-        let mut turns = tokio::time::interval(PERIOD);
+        let mut turns = tokio::time::interval(failpoint::hurried(PERIOD));
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = turns.tick() => {}
             }
+            let idle = u64::try_from(failpoint::hurried(IDLE).as_millis()).unwrap_or(u64::MAX);
             if let Some(shelf) = &shelf
-                && let Err(error) = self
-                    .sweep(shelf, host::now().0.saturating_sub(IDLE_MS))
-                    .await
+                && let Err(error) = self.sweep(shelf, host::now().0.saturating_sub(idle)).await
             {
                 tracing::warn!(%error, "unused images can't be removed");
             }

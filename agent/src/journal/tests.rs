@@ -13,6 +13,11 @@ fn accepted() -> Entry {
         cluster: "c".into(),
         term: 7,
         init_key: Some("k".into()),
+        adopted: false,
+        heard: Some(Heard {
+            boot_id: "b".into(),
+            at: 4,
+        }),
     }
 }
 
@@ -20,8 +25,9 @@ fn intent() -> Entry {
     Entry::StartIntent(Intent {
         at: 1,
         boot_id: "b".into(),
-        engine_started: Some(5),
+        engine_ticks: Some(5),
         boot_clock: 9,
+        warm: Some("mu-01234567-warm-1".to_owned()),
     })
 }
 
@@ -87,4 +93,32 @@ fn damage_in_the_middle_is_said() {
         read(dir.path()),
         Err(BadJournal::Line { line: 1 })
     ));
+}
+
+#[tokio::test]
+async fn what_was_forgotten_halfway_is_cleared() {
+    let attempts = tempfile::tempdir().unwrap();
+    let whole = attempts.path().join("0.0-1");
+    Journal::create(whole.clone(), accepted()).await.unwrap();
+    // Died while it forgot, before it began a journal, and with one that people should look at.
+    let half = attempts.path().join("0.1-1.gone");
+    fs::create_dir_all(half.join("run")).unwrap();
+    fs::create_dir(attempts.path().join("0.2-1")).unwrap();
+    let damaged = attempts.path().join("0.3-1");
+    Journal::create(damaged.clone(), accepted()).await.unwrap();
+    set_aside(&damaged).unwrap();
+
+    clear(attempts.path());
+    let names = |dir: &Path| {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(attempts.path()), ["0.0-1", "0.3-1"]);
+    assert_eq!(names(&damaged), [DAMAGED]);
+
+    fs::create_dir(whole.join("run")).unwrap();
+    forget(&whole).unwrap();
+    assert_eq!(names(attempts.path()), ["0.3-1"]);
 }

@@ -39,6 +39,13 @@ fn restarted(code: i32, last_contact: u64, started: u64) -> Evidence<'static> {
     evidence
 }
 
+/// It ended under the second of two engines that leave containers alone.
+fn outlived(code: i32) -> Evidence<'static> {
+    let mut evidence = restarted(code, 150, 190);
+    evidence.engine.live_restore = true;
+    evidence
+}
+
 fn live_restored(code: i32) -> Evidence<'static> {
     let mut evidence = restarted(code, 150, 250);
     evidence.engine.live_restore = true;
@@ -59,6 +66,13 @@ fn heard(mut evidence: Evidence<'static>) -> Evidence<'static> {
     evidence.foreign_kill = Some(Timestamp(199_000));
     evidence
 }
+
+/// With Docker 20.10.24 and a runtime that exits with 1 at once.
+const BROKEN_RUNTIME: &str = "failed to create shim task: OCI runtime create failed: unable to retrieve OCI \
+     runtime error (open log.json: no such file or directory): runc did not terminate successfully: exit \
+     status 1: unknown";
+const NO_SHIM: &str = "failed to start shim: exec: \"containerd-shim-runc-v2\": executable file not found in \
+     $PATH: unknown";
 
 fn never(code: i32, error: &str) -> Evidence<'static> {
     let mut evidence = exited(code);
@@ -121,6 +135,13 @@ fn silent(shown: Evidence<'static>, ran: bool) -> Evidence<'static> {
     }
 }
 
+fn unproven(shown: Evidence<'static>, leased: bool) -> Evidence<'static> {
+    Evidence {
+        init: InitWord::Unproven { leased },
+        ..shown
+    }
+}
+
 fn brief(evidence: &Evidence<'_>) -> (Outcome, EndReason, Option<i32>) {
     let End {
         outcome,
@@ -129,6 +150,22 @@ fn brief(evidence: &Evidence<'_>) -> (Outcome, EndReason, Option<i32>) {
         ..
     } = classify(evidence);
     (outcome, reason, exit_code)
+}
+
+#[test]
+fn whether_a_lease_ended_it_can_not_be_told_without_the_first_journal() {
+    let lost = (Outcome::Lost, EndReason::ContainerGone, None);
+    for code in [0, 1, 122, 137, 143] {
+        assert_eq!(brief(&unproven(exited(code), true)), lost, "{code}");
+    }
+    // Of others its exit tells, but for what may be the init process's own.
+    let succeeded = (Outcome::Succeeded, EndReason::Exited, Some(0));
+    assert_eq!(brief(&unproven(exited(0), false)), succeeded);
+    let failed = (Outcome::Failed, EndReason::Exited, Some(1));
+    assert_eq!(brief(&unproven(exited(1), false)), failed);
+    for code in [122, 123] {
+        assert_eq!(brief(&unproven(exited(code), false)), lost, "{code}");
+    }
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -206,14 +243,31 @@ fn each_row_of_the_table() {
         (exited(255), (Failed, Exited, Some(255))),
         // Never started.
         (
-            never(127, "no such file"),
+            never(127, "exec: \"/x\": stat /x: no such file or directory"),
             (ImageError, NoSuchEntrypoint, None),
         ),
         (
-            never(126, "permission denied"),
+            never(126, "chdir to cwd (\"/root\") set in config.json failed"),
             (ImageError, Rejected, None),
         ),
-        (never(128, "bad mount"), (ImageError, Rejected, None)),
+        (
+            never(128, "Unable to find user nosuch: no matching entries"),
+            (ImageError, Rejected, None),
+        ),
+        (never(127, BROKEN_RUNTIME), (InfraError, NeverStarted, None)),
+        (never(127, NO_SHIM), (InfraError, NeverStarted, None)),
+        (
+            never(128, "cannot join network of a non running container: x"),
+            (InfraError, NeverStarted, None),
+        ),
+        (
+            never(128, "No such container: x"),
+            (InfraError, NeverStarted, None),
+        ),
+        (
+            never(128, "no space left on device"),
+            (InfraError, NeverStarted, None),
+        ),
         (never(0, ""), (InfraError, NeverStarted, None)),
         // Started by an init process that found no program.
         (no_program(127), (ImageError, NoSuchEntrypoint, None)),
@@ -225,6 +279,11 @@ fn each_row_of_the_table() {
         (exited(1), (Failed, Exited, Some(1))),
         (exited(127), (Failed, Exited, Some(127))),
         (restarted(7, 150, 250), (Failed, Exited, Some(7))),
+        (restarted(7, 150, 201), (Failed, Exited, Some(7))),
+        (outlived(7), (Failed, Exited, Some(7))),
+        // Whatever runs when an engine without live-restore starts, that engine stops.
+        (restarted(7, 150, 200), (InfraError, Interrupted, None)),
+        (restarted(7, 150, 190), (InfraError, Interrupted, None)),
     ];
     for (evidence, wanted) in rows {
         assert_eq!(brief(&evidence), wanted, "{evidence:?}");
@@ -338,7 +397,7 @@ fn each_row_with_a_record() {
             recorded(exited(127), ended(127)),
             (Failed, Exited, Some(127)),
         ),
-        (unleased, (Lost, AgentLost, None)),
+        (unleased, (Lost, Disconnected, None)),
     ];
     for (evidence, wanted) in rows {
         assert_eq!(brief(&evidence), wanted, "{evidence:?}");
@@ -368,7 +427,7 @@ fn without_a_record_the_engines_word_has_to_do() {
             (Timeout, RunTimeout, None),
         ),
         (
-            silent(never(128, "bad mount"), false),
+            silent(never(128, "unable to find group nosuch"), false),
             (ImageError, Rejected, None),
         ),
         // The init process itself.

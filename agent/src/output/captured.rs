@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Begin;
 use super::spool::Spool;
+use crate::files;
 use crate::host;
 use crate::runtime::Output;
 
@@ -114,7 +115,7 @@ impl Segments {
     /// spool when this is called.
     async fn read(mut self) -> (Self, io::Result<Option<Vec<Output>>>) {
         let dir = self.dir.clone();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = files::spawn(move || {
             let read = self.read_now();
             (self, read)
         });

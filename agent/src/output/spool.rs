@@ -15,6 +15,7 @@ use muster_failpoint::{self as failpoint, Point};
 use tokio::sync::watch;
 
 use super::Logs;
+use crate::files;
 use crate::host;
 use crate::metrics::AgentMetrics;
 use crate::runtime::Output;
@@ -172,7 +173,7 @@ impl Spool {
         bounds: Bounds,
     ) -> io::Result<Self> {
         let path = path.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_back(&path));
+        let read = files::spawn(move || read_back(&path));
         let (file, past) = read.await.map_err(io::Error::other)??;
         let log = Arc::new(LogFile {
             attempt,
@@ -307,7 +308,7 @@ impl Spool {
             .finished
             .set(sum)
             .expect("finish consumes the only spool");
-        self.logs.touch();
+        self.logs.touch(self.log.attempt);
     }
 
     /// The part of a piece that isn't in the spool, and moves the marks over it.
@@ -385,7 +386,7 @@ impl Spool {
         }
         let log = Arc::clone(&self.log);
         let before = self.log.written();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = files::spawn(move || {
             let result = (&log.file).write_all(&frames);
             if result.is_err() {
                 // Half a frame must not stay between whole ones.
@@ -411,7 +412,7 @@ impl Spool {
         self.crc.update(frames);
         let length = u64::try_from(frames.len()).expect("a length fits 64 bits");
         self.log.written.fetch_add(length, Ordering::Release);
-        self.logs.touch();
+        self.logs.touch(self.log.attempt);
     }
 }
 
@@ -434,6 +435,9 @@ fn read_back(path: &Path) -> io::Result<(File, Past)> {
         crc: crc32fast::Hasher::new(),
         marks: [Mark::default(); 2],
     };
+    if file.metadata()?.len() == 0 {
+        return Ok((file, past)); // a new one, as most are
+    }
     let mut reader = BufReader::with_capacity(1 << 18, &file);
     let mut frame = Vec::new();
     loop {

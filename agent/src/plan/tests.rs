@@ -22,7 +22,7 @@ const TABLE: [(Journaled, [Action; 8]); 5] = [
     (
         Journaled::Accepted,
         [
-            Prepare, Start, Harvest, Attach, Unpause, Harvest, ReportGone, ReportGone,
+            Prepare, Start, Harvest, Attach, Unpause, ReportGone, ReportGone, ReportGone,
         ],
     ),
     (

@@ -81,3 +81,15 @@ fn an_unknown_rule_is_an_error() {
     ));
     assert_eq!(Policy::parse("{}\n").unwrap(), Policy::default());
 }
+
+#[test]
+fn a_runtime_and_the_pool_are_the_hosts_choice() {
+    let default = Policy::parse("{}").unwrap();
+    assert_eq!(
+        (default.pooled_networks, default.oci_runtime),
+        (false, None)
+    );
+    let own = Policy::parse("pooled_networks: true\nruntime: crun\n").unwrap();
+    assert!(own.pooled_networks);
+    assert_eq!(own.oci_runtime.as_deref(), Some("crun"));
+}

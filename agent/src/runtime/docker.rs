@@ -3,36 +3,40 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::{NetworkCreateRequest, SystemInfoCgroupDriverEnum};
+use bollard::models::{ContainerCreateBody, NetworkCreateRequest, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     ListImagesOptions, ListNetworksOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions,
-    StatsOptionsBuilder, WaitContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RenameContainerOptionsBuilder,
+    StartContainerOptions, StatsOptionsBuilder, WaitContainerOptionsBuilder,
 };
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use muster_core::time::Timestamp;
 
 use super::{
-    Container, CreateError, Credentials, EngineError, EngineEvent, EngineInfo, ImageFacts,
-    ImageRemoval, KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError,
-    Runtime, Signal, Stats,
+    Container, CreateError, Credentials, DaemonStart, EngineError, EngineEvent, EngineInfo,
+    ImageFacts, ImageRemoval, KillError, Limits, Listed, ListedImage, LogsFrom, NamespaceView,
+    NewContainer, NewParked, Output, PullError, PullProgress, Runtime, Signal, Stats,
 };
 use crate::host;
 
 mod body;
+mod namespace;
 mod read;
+mod report;
 
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+pub(crate) use report::EngineReport;
+
+const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
 /// Where the daemon leaves its process id.
 const PID_FILE: &str = "/var/run/docker.pid";
-
 const INSPECT: Duration = Duration::from_secs(10);
 const KILL: Duration = Duration::from_secs(30);
 const CREATE: Duration = Duration::from_secs(60);
@@ -48,18 +52,37 @@ pub struct DockerRuntime {
     docker: Docker,
     /// Of an engine on this host.
     socket: Option<PathBuf>,
+    /// What containers run with. `None`: the engine's default.
+    oci_runtime: Option<String>,
 }
 
 impl DockerRuntime {
     /// # Errors
     /// If the address is no address. Does not talk to the engine.
     pub fn connect() -> Result<Self, EngineError> {
-        let docker = Docker::connect_with_defaults().map_err(read::unreachable)?;
-        let socket = match std::env::var("DOCKER_HOST") {
-            Err(_) => Some(DEFAULT_SOCKET.into()),
-            Ok(host) => host.strip_prefix("unix://").map(PathBuf::from),
-        };
-        Ok(Self::over(docker, socket))
+        Self::connect_at(std::env::var("DOCKER_HOST").ok().as_deref())
+    }
+
+    /// The same engine, with containers run by this OCI runtime from now on.
+    #[must_use]
+    pub fn with_oci_runtime(self, oci_runtime: Option<String>) -> Self {
+        Self {
+            oci_runtime,
+            ..self
+        }
+    }
+
+    /// The engine at this value of `DOCKER_HOST`.
+    pub(crate) fn connect_at(address: Option<&str>) -> Result<Self, EngineError> {
+        let docker = Docker::connect_with_host(address.unwrap_or(DEFAULT_ADDRESS));
+        let docker = docker.map_err(read::unreachable)?;
+        Ok(Self::over(docker, Self::socket_of(address)))
+    }
+
+    /// Where that engine listens, if it is on this host.
+    pub(crate) fn socket_of(address: Option<&str>) -> Option<PathBuf> {
+        let address = address.unwrap_or(DEFAULT_ADDRESS);
+        address.strip_prefix("unix://").map(PathBuf::from)
     }
 
     /// The engine that listens on this socket.
@@ -86,7 +109,37 @@ impl DockerRuntime {
             }
             request
         });
-        Self { docker, socket }
+        Self {
+            docker,
+            socket,
+            oci_runtime: None,
+        }
+    }
+
+    /// Asks for a container.
+    async fn create_of(
+        &self,
+        name: &str,
+        mut body: ContainerCreateBody,
+    ) -> Result<(), CreateError> {
+        if let Some(host) = &mut body.host_config {
+            host.runtime.clone_from(&self.oci_runtime);
+        }
+        let options = CreateContainerOptionsBuilder::default().name(name);
+        let request = self.docker.create_container(Some(options.build()), body);
+        match within("create", CREATE, request).await {
+            Ok(_) => Ok(()),
+            Err(EngineError::Refused { status: 409, .. }) => Err(CreateError::NameTaken),
+            Err(EngineError::Refused {
+                status: 404,
+                message,
+            }) if message.contains("No such image") => Err(CreateError::NoSuchImage),
+            Err(EngineError::Refused {
+                status: 400,
+                message,
+            }) => Err(CreateError::Rejected { message }),
+            Err(other) => Err(other.into()),
+        }
     }
 }
 
@@ -111,12 +164,28 @@ fn or_absent<T>(result: Result<T, EngineError>) -> Result<Option<T>, EngineError
     }
 }
 
+/// As image indexes name it; engines name an architecture as the kernel does.
+fn platform(os: Option<String>, machine: Option<String>) -> String {
+    let (Some(os), Some(machine)) = (os, machine) else {
+        return String::new();
+    };
+    let architecture = match machine.as_str() {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv6l" | "armv7l" => "arm",
+        "i386" | "i686" => "386",
+        other => other,
+    };
+    format!("{os}/{architecture}")
+}
+
 impl Runtime for DockerRuntime {
     async fn engine(&self) -> Result<EngineInfo, EngineError> {
         let info = within("info", INSPECT, self.docker.info()).await?;
         let driver = info.cgroup_driver;
         Ok(EngineInfo {
             version: info.server_version.unwrap_or_default(),
+            platform: platform(info.os_type, info.architecture),
             live_restore: info.live_restore_enabled.unwrap_or(false),
             cgroup_parents: self.socket.is_some()
                 && driver == Some(SystemInfoCgroupDriverEnum::CGROUPFS),
@@ -125,6 +194,8 @@ impl Runtime for DockerRuntime {
                 .and_then(|cpus| u32::try_from(cpus).ok())
                 .unwrap_or(1),
             mounts: self.socket.is_some(),
+            runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
+            in_sight: self.socket.is_some(),
             root: info
                 .docker_root_dir
                 .filter(|_| self.socket.is_some())
@@ -132,7 +203,7 @@ impl Runtime for DockerRuntime {
         })
     }
 
-    async fn daemon_started(&self) -> Option<Timestamp> {
+    async fn daemon_started(&self) -> Option<DaemonStart> {
         let socket = self.socket.as_ref()?;
         let stream = tokio::net::UnixStream::connect(socket).await.ok()?;
         let peer = stream.peer_cred().ok()?.pid()?;
@@ -153,23 +224,23 @@ impl Runtime for DockerRuntime {
     }
 
     async fn create(&self, new: &NewContainer) -> Result<(), CreateError> {
-        let options = CreateContainerOptionsBuilder::default().name(&new.name);
+        self.create_of(&new.name, body::container(new)).await
+    }
+    async fn create_parked(&self, new: &NewParked) -> Result<(), CreateError> {
+        self.create_of(&new.name, body::parked(new)).await
+    }
+
+    async fn view_namespace(
+        &self,
+        name: &str,
+    ) -> Result<Option<Arc<dyn NamespaceView>>, EngineError> {
         let request = self
             .docker
-            .create_container(Some(options.build()), body::container(new));
-        match within("create", CREATE, request).await {
-            Ok(_) => Ok(()),
-            Err(EngineError::Refused { status: 409, .. }) => Err(CreateError::NameTaken),
-            Err(EngineError::Refused {
-                status: 404,
-                message,
-            }) if message.contains("No such image") => Err(CreateError::NoSuchImage),
-            Err(EngineError::Refused {
-                status: 400,
-                message,
-            }) => Err(CreateError::Rejected { message }),
-            Err(other) => Err(other.into()),
-        }
+            .inspect_container(name, None::<InspectContainerOptions>);
+        let found = within("inspect", INSPECT, request).await?;
+        let pid = found.state.and_then(|state| state.pid);
+        let view = pid.and_then(namespace::ProcView::open);
+        Ok(view.map(|view| -> Arc<dyn NamespaceView> { Arc::new(view) }))
     }
 
     async fn start(&self, name: &str) -> Result<(), EngineError> {
@@ -215,6 +286,15 @@ impl Runtime for DockerRuntime {
         }
     }
 
+    async fn update(&self, name: &str, limits: Limits) -> Result<(), EngineError> {
+        let request = self.docker.update_container(name, body::update(limits));
+        within("update", START, request).await
+    }
+    async fn rename(&self, name: &str, to: &str) -> Result<(), EngineError> {
+        let options = RenameContainerOptionsBuilder::default().name(to).build();
+        let request = self.docker.rename_container(name, options);
+        within("rename", START, request).await
+    }
     async fn unpause(&self, name: &str) -> Result<(), EngineError> {
         within("unpause", START, self.docker.unpause_container(name)).await
     }
@@ -265,18 +345,25 @@ impl Runtime for DockerRuntime {
         Ok(found.map(read::stats).unwrap_or_default())
     }
 
-    async fn pull(&self, image: &str, credentials: Option<Credentials>) -> Result<(), PullError> {
+    async fn pull(
+        &self,
+        image: &str,
+        credentials: Option<Credentials>,
+        progress: &PullProgress,
+    ) -> Result<(), PullError> {
         let options = CreateImageOptionsBuilder::default().from_image(image);
-        let credentials = credentials.map(|known| header(known, image));
-        let mut progress = std::pin::pin!(self.docker.create_image(
+        let credentials = credentials.map(|known| body::credentials(known, image));
+        let mut layers = read::Layers::default();
+        let mut steps = std::pin::pin!(self.docker.create_image(
             Some(options.build()),
             None,
             credentials
         ));
         loop {
-            match within("pull", PULL_STALL, progress.try_next()).await {
+            match within("pull", PULL_STALL, steps.try_next()).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(info)) => {
+                    layers.note(&info, progress);
                     if let Some(message) = info.error_detail.and_then(|error| error.message) {
                         return Err(read::pull_error(message));
                     }
@@ -286,11 +373,34 @@ impl Runtime for DockerRuntime {
             }
         }
     }
-
     async fn inspect_image(&self, image: &str) -> Result<Option<ImageFacts>, EngineError> {
         let request = self.docker.inspect_image(image);
         let found = or_absent(within("inspect image", INSPECT, request).await)?;
         Ok(found.map(read::image))
+    }
+
+    async fn import_image(
+        &self,
+        repository: &str,
+        tag: &str,
+        layer: Bytes,
+    ) -> Result<(), EngineError> {
+        let options = CreateImageOptionsBuilder::default()
+            .from_src("-")
+            .repo(repository)
+            .tag(tag)
+            .build();
+        let body = Some(bollard::body_full(layer));
+        let steps = self.docker.create_image(Some(options), body, None);
+        let steps = within("import", CREATE, steps.try_collect::<Vec<_>>()).await?;
+        let error = steps.into_iter().find_map(|step| step.error_detail);
+        match error {
+            None => Ok(()),
+            Some(error) => Err(EngineError::Refused {
+                status: 500,
+                message: error.message.unwrap_or_default(),
+            }),
+        }
     }
 
     async fn remove_image(&self, image: &str) -> Result<ImageRemoval, EngineError> {
@@ -337,7 +447,6 @@ impl Runtime for DockerRuntime {
             Err(other) => Err(other),
         }
     }
-
     async fn list_networks(
         &self,
         labels: &BTreeMap<String, String>,
@@ -384,23 +493,6 @@ impl Runtime for DockerRuntime {
                 .map_err(read::error)
                 .try_filter_map(async |event| Ok(read::event(event))),
         )
-    }
-}
-
-fn header(credentials: Credentials, image: &str) -> DockerCredentials {
-    let serveraddress = image.split_once('/').map(|(host, _)| host.to_owned());
-    match credentials {
-        Credentials::Password { user, password } => DockerCredentials {
-            username: Some(user),
-            password: Some(password),
-            serveraddress,
-            ..Default::default()
-        },
-        Credentials::Token(token) => DockerCredentials {
-            identitytoken: Some(token),
-            serveraddress,
-            ..Default::default()
-        },
     }
 }
 

@@ -7,19 +7,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use muster_core::logframe::LogStream;
-use muster_core::time::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use self::daemon::Feed;
-use super::{Container, EngineEvent, ImageFacts, NewContainer, Output, Signal};
+pub use self::pace::Pace;
+use super::{
+    Container, DaemonStart, EngineEvent, ImageFacts, NewContainer, Output, Signal, Traces,
+};
 use crate::host;
 use crate::plan::Seen;
 
 mod daemon;
 mod engine;
+mod namespace;
+mod pace;
+mod parked;
 
 /// What a container does once it is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +106,7 @@ pub struct FakeRuntime {
 
 #[derive(Debug)]
 struct Inner {
-    started: Timestamp,
+    started: DaemonStart,
     containers: BTreeMap<String, FakeContainer>,
     images: BTreeMap<String, ImageFacts>,
     /// Images that a registry has.
@@ -110,8 +115,14 @@ struct Inner {
     tags: BTreeMap<String, String>,
     scripts: Vec<(String, Behaviour)>,
     start_faults: VecDeque<StartFault>,
+    /// The same for parked containers, when they are told what to run.
+    tell_faults: VecDeque<StartFault>,
+    /// What parked containers were told to run, by their names.
+    told: BTreeMap<String, Vec<String>>,
     /// Starts per container name: more than one is a broken promise.
     starts: BTreeMap<String, u32>,
+    /// What it was asked to create, and when; `None`: nobody wants to know.
+    creations: Option<Vec<(String, SystemTime)>>,
     pulls: u32,
     /// With their labels.
     networks: BTreeMap<String, BTreeMap<String, String>>,
@@ -125,6 +136,13 @@ struct Inner {
     live_restore: bool,
     /// The daemon can't write.
     full: bool,
+    /// It can mount what is on this host.
+    mounts: bool,
+    pace: Pace,
+    /// What tasks left in the network namespaces of parked containers.
+    traces: BTreeMap<String, Traces>,
+    /// The agent's host can see into its network namespaces.
+    in_sight: bool,
 }
 
 #[derive(Debug)]
@@ -149,14 +167,18 @@ impl FakeRuntime {
     #[must_use]
     pub fn new() -> Self {
         let inner = Inner {
-            started: host::now(),
+            started: start_now(),
             containers: BTreeMap::new(),
             images: BTreeMap::new(),
             remote: BTreeMap::new(),
             tags: BTreeMap::new(),
             scripts: Vec::new(),
             start_faults: VecDeque::new(),
+            tell_faults: VecDeque::new(),
+            told: BTreeMap::new(),
+            mounts: false,
             starts: BTreeMap::new(),
+            creations: None,
             pulls: 0,
             networks: BTreeMap::new(),
             ill: false,
@@ -164,6 +186,9 @@ impl FakeRuntime {
             down: false,
             live_restore: false,
             full: false,
+            pace: Pace::default(),
+            traces: BTreeMap::new(),
+            in_sight: false,
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -225,6 +250,22 @@ impl FakeRuntime {
     #[must_use]
     pub fn take_starts(&self) -> BTreeMap<String, u32> {
         std::mem::take(&mut self.lock().starts)
+    }
+
+    /// From now on it notes what it is asked to create.
+    pub fn note_creations(&self) {
+        self.lock().creations.get_or_insert_default();
+    }
+
+    /// Takes out what was noted: names of containers, and when it was asked for each.
+    #[must_use]
+    pub fn take_creations(&self) -> Vec<(String, SystemTime)> {
+        let mut inner = self.lock();
+        inner
+            .creations
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     #[must_use]
@@ -339,17 +380,27 @@ impl FakeRuntime {
         }
         container.turn.send_modify(|turn| *turn += 1);
         let (engine, name) = (self.clone(), name.to_owned());
-        tokio::spawn(async move {
-            tokio::time::sleep(behaviour.takes).await;
-            let mut inner = engine.lock();
-            if let Some(container) = inner.containers.get_mut(&name)
-                && container.state.seen == Seen::Running
-                && !container.cut_off
-            {
-                container.state.oom_killed = behaviour.oom;
-                engine.end(&name, container, behaviour.exit_code);
-            }
-        });
+        let parked = container
+            .new
+            .init
+            .as_ref()
+            .filter(|init| init.run.is_none());
+        match parked.map(|init| init.records.clone()) {
+            Some(records) => tokio::spawn(engine.wait_for_task(name, records)),
+            None => tokio::spawn(engine.run_to_the_end(name, behaviour)),
+        };
+    }
+
+    async fn run_to_the_end(self, name: String, behaviour: Behaviour) {
+        tokio::time::sleep(behaviour.takes).await;
+        let mut inner = self.lock();
+        if let Some((name, container)) = inner.created_as(&name)
+            && container.state.seen == Seen::Running
+            && !container.cut_off
+        {
+            container.state.oom_killed = behaviour.oom;
+            self.end(name, container, behaviour.exit_code);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -364,5 +415,14 @@ fn facts(image: &str) -> ImageFacts {
         entrypoint: Vec::new(),
         command: Vec::new(),
         user: String::new(),
+    }
+}
+
+/// The start of a daemon that starts now.
+fn start_now() -> DaemonStart {
+    DaemonStart {
+        at: host::now(),
+        // Finer than the ticks of a real one, so that no two are alike.
+        ticks: host::boot_clock(),
     }
 }

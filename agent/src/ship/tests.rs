@@ -6,7 +6,7 @@ use tonic::transport::Endpoint;
 use super::*;
 use crate::metrics::AgentMetrics;
 use crate::output::spool::{Bounds, Spool};
-use crate::rig::{Coordinator, DEADLINE};
+use crate::rig::{Coordinator, DEADLINE, LogStreams};
 use crate::runtime::Output;
 
 const JOB: &str = "00000000000000000000000000";
@@ -44,7 +44,7 @@ async fn logs_arrive_whole_over_broken_streams() {
     let logs = Arc::new(Logs::default());
     let (links, link_receiver) = watch::channel(None);
     let stop = CancellationToken::new();
-    let shipper = tokio::spawn(run(Arc::clone(&logs), link_receiver, stop.clone()));
+    let shipper = tokio::spawn(run(Arc::clone(&logs), link_receiver, IDLE, stop.clone()));
     let mut spools = Vec::new();
     for index in 0..20 {
         let mut spool = spool(dir.path(), &logs, index).await;
@@ -86,7 +86,7 @@ async fn a_coordinator_that_lost_some_gets_it_again_and_an_empty_log_ends() {
     let logs = Arc::new(Logs::default());
     let (links, link_receiver) = watch::channel(link(&coordinator));
     let stop = CancellationToken::new();
-    let shipper = tokio::spawn(run(Arc::clone(&logs), link_receiver, stop.clone()));
+    let shipper = tokio::spawn(run(Arc::clone(&logs), link_receiver, IDLE, stop.clone()));
     let mut first = spool(dir.path(), &logs, 0).await;
     first.write(&[line(1, 1000)]).await;
     let id = first.log().attempt();
@@ -110,6 +110,77 @@ async fn a_coordinator_that_lost_some_gets_it_again_and_an_empty_log_ends() {
         .await
         .unwrap();
     drop(links);
+    stop.cancel();
+    shipper.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_coordinator_that_has_more_than_the_host_kept_gets_what_there_is() {
+    let coordinator = Coordinator::start(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let logs = Arc::new(Logs::default());
+    let (links, link_receiver) = watch::channel(None);
+    let stop = CancellationToken::new();
+    let shipper = tokio::spawn(run(Arc::clone(&logs), link_receiver, IDLE, stop.clone()));
+    for (index, size) in [(0, 300_000), (1, 0)] {
+        let mut spool = spool(dir.path(), &logs, index).await;
+        if size > 0 {
+            spool.write(&[line(1, size)]).await;
+        }
+        let file = spool.log();
+        let id = file.attempt();
+        coordinator.change(|seen| {
+            seen.logs.insert(id, vec![b'y'; 500_000]);
+            seen.chunks = 0;
+        });
+        links.send_replace(link(&coordinator));
+        if size > 0 {
+            coordinator
+                .until("a chunk", |seen| (seen.chunks > 0).then_some(()))
+                .await;
+        }
+        spool.finish().await;
+        tokio::time::timeout(DEADLINE, file.until_complete())
+            .await
+            .unwrap();
+        let seen = coordinator.lock();
+        let wanted = std::fs::read(dir.path().join(index.to_string()));
+        assert_eq!(seen.logs[&id], wanted.unwrap());
+        // The beginning, the end, and all of it again.
+        assert!(seen.chunks <= 6, "{}", seen.chunks);
+    }
+    stop.cancel();
+    shipper.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_is_there_only_while_there_are_logs() {
+    let coordinator = Coordinator::start(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let logs = Arc::new(Logs::default());
+    let (_links, link_receiver) = watch::channel(link(&coordinator));
+    let idle = Duration::from_millis(1);
+    let stop = CancellationToken::new();
+    let shipper = tokio::spawn(run(Arc::clone(&logs), link_receiver, idle, stop.clone()));
+    for number in 0..20 {
+        let mut spool = spool(dir.path(), &logs, number).await;
+        spool.write(&[line(1, 10)]).await;
+        let file = spool.log();
+        spool.finish().await;
+        tokio::time::timeout(DEADLINE, file.until_complete())
+            .await
+            .unwrap();
+        let ended = usize::try_from(number).unwrap();
+        let opened = ended + 1;
+        assert_eq!(coordinator.lock().log_streams, LogStreams { opened, ended });
+
+        logs.remove(file.attempt());
+        coordinator
+            .until("the end of the stream", |seen| {
+                (seen.log_streams.ended == opened).then_some(())
+            })
+            .await;
+    }
     stop.cancel();
     shipper.await.unwrap();
 }

@@ -11,7 +11,11 @@ use crate::runtime::Signal;
 use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, StartFault};
 use crate::wire::seq;
 
+mod contact;
 mod host;
+mod namespaces;
+mod orphans;
+mod records;
 
 const IMAGE: &str =
     "r.example/x@sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -45,6 +49,15 @@ impl Bench {
         let (id, offer) = offer(IMAGE, argv);
         self.coordinator.order(Kind::Offer(offer)).await;
         id
+    }
+
+    async fn until(&self, what: impl Fn() -> bool) {
+        let seen = async {
+            while !what() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, seen).await.unwrap();
     }
 
     /// Nothing is left of any attempt: no container, no directory.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use super::*;
 use crate::host;
 use crate::metrics::AgentMetrics;
-use crate::runtime::NewContainer;
 use crate::runtime::fake::FakeRuntime;
+use crate::runtime::{Limits, NewContainer};
 
 /// Later than anything that a test does.
 const NEVER: u64 = u64::MAX;
@@ -170,9 +170,11 @@ fn container(image: &str) -> NewContainer {
         labels: std::collections::BTreeMap::new(),
         workdir: None,
         user: String::new(),
-        cpu_millis: 1,
-        memory_bytes: 1,
-        pids: 1,
+        limits: Limits {
+            cpu_millis: 1,
+            memory_bytes: 1,
+            pids: 1,
+        },
         gpus: 0,
         network: None,
         writable_root: false,

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use bollard::auth::DockerCredentials;
 use bollard::models::{
-    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, DeviceRequest, HostConfig, HostConfigLogConfig,
+    Mount, MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use crate::init::OUTPUT;
-use crate::runtime::{InitProcess, LeaseTerms, NewContainer};
+use crate::init::{OUTPUT, SOCKET};
+use crate::runtime::{
+    Credentials, InitProcess, LeaseTerms, Limits, NewContainer, NewParked, RunTerms,
+};
 
 /// Where the task finds the directory it shares with the agent.
 const RUN_DIR: &str = "/run/muster";
@@ -18,11 +21,16 @@ const INIT: &str = "/run/muster-init";
 const RECORDS: &str = "/run/muster-records";
 const LEASE: &str = "/run/muster-lease";
 /// In the lease's directory: when it was renewed, in milliseconds of the clock since the host's start.
-const LEASE_FILE: &str = "renewed";
+const LEASE_FILE: &str = crate::contact::FILE;
 /// Handed to the init process in its environment, which the task can't read; it can read arguments.
 const KEY: &str = "MUSTER_INIT_KEY";
 const TMP: &str = "rw,noexec,nosuid,nodev,size=64m,mode=1777";
 const OPEN_FILES: i64 = 1024;
+/// What runs in a parked container.
+pub(super) const PARK: [&str; 2] = ["/muster-init", "--park"];
+/// Of a parked container, which needs much less; the engine's own helper runs in there first.
+const PARKED_MEMORY: i64 = 32 << 20;
+const PARKED_PIDS: i64 = 32;
 
 /// The body of a create request.
 pub(super) fn container(new: &NewContainer) -> ContainerCreateBody {
@@ -36,9 +44,7 @@ pub(super) fn container(new: &NewContainer) -> ContainerCreateBody {
         workdir,
         user,
         network,
-        cpu_millis: _,
-        memory_bytes: _,
-        pids: _,
+        limits: _,
         gpus: _,
         writable_root: _,
         run_dir: _,
@@ -66,14 +72,45 @@ pub(super) fn container(new: &NewContainer) -> ContainerCreateBody {
     }
 }
 
-/// The task's program and arguments, below the init process.
+/// A container that holds a network namespace: a process that waits, with no rights at all.
+pub(super) fn parked(new: &NewParked) -> ContainerCreateBody {
+    let NewParked {
+        name: _, // travels in the URL
+        image,
+        network,
+        labels,
+    } = new;
+    ContainerCreateBody {
+        image: Some(image.clone()),
+        entrypoint: Some(PARK.map(str::to_owned).to_vec()),
+        labels: Some(labels.clone().into_iter().collect()),
+        user: Some("65532:65532".to_owned()),
+        host_config: Some(HostConfig {
+            memory: Some(PARKED_MEMORY),
+            memory_swap: Some(PARKED_MEMORY),
+            pids_limit: Some(PARKED_PIDS),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: Some(true),
+            network_mode: Some(network.clone()),
+            ipc_mode: Some("none".to_owned()),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("none".to_owned()),
+                config: None,
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The task's program and arguments, below the init process; or where that is told of them.
 fn under(init: &InitProcess) -> Vec<String> {
     let InitProcess {
         program: _,
         records: _,
-        key: _,
-        argv,
         lease,
+        run,
     } = init;
     let mut words = vec![
         INIT.to_owned(),
@@ -82,19 +119,31 @@ fn under(init: &InitProcess) -> Vec<String> {
         "--output".to_owned(),
         format!("{RECORDS}/{OUTPUT}"),
     ];
-    if let Some(lease) = lease {
-        let LeaseTerms {
-            dir: _,
-            limit,
-            grace,
-        } = lease;
+    if lease.is_some() {
+        words.extend(["--lease".to_owned(), format!("{LEASE}/{LEASE_FILE}")]);
+    }
+    let Some(RunTerms {
+        key: _,
+        argv,
+        lease,
+    }) = run
+    else {
+        words.extend(["--parked".to_owned(), format!("{RECORDS}/{SOCKET}")]);
+        return words;
+    };
+    if let Some(LeaseTerms {
+        limit,
+        grace,
+        start_by,
+    }) = lease
+    {
         words.extend([
-            "--lease".to_owned(),
-            format!("{LEASE}/{LEASE_FILE}"),
             "--lease-ms".to_owned(),
             limit.as_millis().to_string(),
             "--grace-ms".to_owned(),
             grace.as_millis().to_string(),
+            "--start-by-ms".to_owned(),
+            start_by.to_string(),
         ]);
     }
     words.push("--".to_owned());
@@ -108,7 +157,8 @@ fn environment(env: &[String], init: Option<&InitProcess>) -> Vec<String> {
     };
     let is_key = |pair: &&String| pair.split_once('=').is_some_and(|(name, _)| name == KEY);
     let others = env.iter().filter(|pair| !is_key(pair)).cloned();
-    others.chain([format!("{KEY}={}", init.key)]).collect()
+    let key = init.run.as_ref().map(|run| format!("{KEY}={}", run.key));
+    others.chain(key).collect()
 }
 
 fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
@@ -127,10 +177,44 @@ fn mounts(new: &NewContainer) -> Vec<Mount> {
         all.push(bind(&init.program, INIT, true));
         all.push(bind(&init.records, RECORDS, false));
         if let Some(lease) = &init.lease {
-            all.push(bind(&lease.dir, LEASE, true));
+            all.push(bind(lease, LEASE, true));
         }
     }
     all
+}
+
+/// Limits as the engine counts them.
+struct Amounts {
+    memory: i64,
+    nano_cpus: i64,
+    pids: i64,
+}
+
+impl Amounts {
+    fn of(limits: Limits) -> Self {
+        let Limits {
+            cpu_millis,
+            memory_bytes,
+            pids,
+        } = limits;
+        Self {
+            memory: i64::try_from(memory_bytes).unwrap_or(i64::MAX),
+            nano_cpus: i64::from(cpu_millis) * 1_000_000,
+            pids: i64::from(pids),
+        }
+    }
+}
+
+/// The body of a request for other limits.
+pub(super) fn update(limits: Limits) -> ContainerUpdateBody {
+    let limits = Amounts::of(limits);
+    ContainerUpdateBody {
+        memory: Some(limits.memory),
+        memory_swap: Some(limits.memory),
+        nano_cpus: Some(limits.nano_cpus),
+        pids_limit: Some(limits.pids),
+        ..Default::default()
+    }
 }
 
 /// What `docker run --gpus N` asks for.
@@ -147,14 +231,14 @@ fn gpus(count: u32) -> Option<Vec<DeviceRequest>> {
 /// The typed allow-list. What is not named here is the engine's default, and the defaults are the
 /// closed ones: no devices but the GPUs asked for, no host namespaces, no privileges, no other mounts.
 fn host(new: &NewContainer) -> HostConfig {
-    let memory = i64::try_from(new.memory_bytes).unwrap_or(i64::MAX);
+    let limits = Amounts::of(new.limits);
     HostConfig {
-        memory: Some(memory),
+        memory: Some(limits.memory),
         // Equal to the memory: no swap.
-        memory_swap: Some(memory),
-        nano_cpus: Some(i64::from(new.cpu_millis) * 1_000_000),
+        memory_swap: Some(limits.memory),
+        nano_cpus: Some(limits.nano_cpus),
         device_requests: gpus(new.gpus),
-        pids_limit: Some(i64::from(new.pids)),
+        pids_limit: Some(limits.pids),
         cgroup_parent: new.cgroup_parent.clone(),
         init: Some(new.init.is_none()),
         ulimits: Some(vec![ResourcesUlimits {
@@ -184,5 +268,23 @@ fn host(new: &NewContainer) -> HostConfig {
             ])),
         }),
         ..Default::default()
+    }
+}
+
+/// How the registry of an image is told who asks.
+pub(super) fn credentials(known: Credentials, image: &str) -> DockerCredentials {
+    let serveraddress = image.split_once('/').map(|(host, _)| host.to_owned());
+    match known {
+        Credentials::Password { user, password } => DockerCredentials {
+            username: Some(user),
+            password: Some(password),
+            serveraddress,
+            ..Default::default()
+        },
+        Credentials::Token(token) => DockerCredentials {
+            identitytoken: Some(token),
+            serveraddress,
+            ..Default::default()
+        },
     }
 }

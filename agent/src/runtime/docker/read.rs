@@ -1,18 +1,22 @@
 //! The engine's answers, read into the agent's words.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status,
-    ContainerStatsResponse, ContainerSummary, EventMessage, EventMessageTypeEnum, ImageInspect,
-    ImageSummary,
+    ContainerStatsResponse, ContainerSummary, CreateImageInfo, EventMessage, EventMessageTypeEnum,
+    ImageInspect, ImageSummary,
 };
 use muster_core::logframe::LogStream;
 use muster_core::time::Timestamp;
 
 use crate::plan::Seen;
 use crate::runtime::{
-    Container, EngineError, EngineEvent, ImageFacts, Listed, ListedImage, Output, PullError, Stats,
+    Container, EngineError, EngineEvent, ImageFacts, Listed, ListedImage, Output, PullError,
+    PullProgress, Stats,
 };
 
 pub(super) fn error(error: Error) -> EngineError {
@@ -180,5 +184,39 @@ pub(super) fn event(message: EventMessage) -> Option<EngineEvent> {
             at: Timestamp(u64::try_from(message.time_nano? / 1_000_000).ok()?),
         }),
         Some(_) | None => None,
+    }
+}
+
+/// The layers of a pull, as far as the engine has begun them.
+#[derive(Debug, Default)]
+pub(super) struct Layers(BTreeMap<String, (u64, u64)>);
+
+impl Layers {
+    /// Adds up what the engine says of one layer. Extracting is told in the same form, and is no fetching.
+    pub(super) fn note(&mut self, info: &CreateImageInfo, progress: &PullProgress) {
+        let (Some(id), Some(status)) = (&info.id, &info.status) else {
+            return;
+        };
+        let bytes = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        let detail = info.progress_detail.as_ref();
+        let current = detail.and_then(|detail| bytes(detail.current));
+        let total = detail.and_then(|detail| bytes(detail.total));
+        match (status.as_str(), current, total) {
+            ("Downloading", Some(current), Some(total)) => {
+                self.0.insert(id.clone(), (current, total));
+            }
+            ("Download complete" | "Pull complete", ..) => {
+                if let Some((current, total)) = self.0.get_mut(id) {
+                    *current = *total;
+                }
+            }
+            _ => return,
+        }
+        let (done, total) = self
+            .0
+            .values()
+            .fold((0, 0), |(done, all), (one, of)| (done + one, all + of));
+        progress.done.store(done, Ordering::Relaxed);
+        progress.total.store(total, Ordering::Relaxed);
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{body, read};
 use crate::plan::Seen;
-use crate::runtime::{InitProcess, LeaseTerms, NewContainer};
+use crate::runtime::{InitProcess, LeaseTerms, Limits, NewContainer, RunTerms};
 
 fn new() -> NewContainer {
     NewContainer {
@@ -20,9 +20,11 @@ fn new() -> NewContainer {
         labels: BTreeMap::new(),
         workdir: None,
         user: "65532".into(),
-        cpu_millis: 1500,
-        memory_bytes: 64 << 20,
-        pids: 256,
+        limits: Limits {
+            cpu_millis: 1500,
+            memory_bytes: 64 << 20,
+            pids: 256,
+        },
         gpus: 0,
         network: None,
         writable_root: false,
@@ -76,11 +78,42 @@ fn with_init() -> NewContainer {
     new.init = Some(InitProcess {
         program: "/data/bin/muster-init".into(),
         records: "/data/records".into(),
-        key: "k".into(),
-        argv: vec!["/bin/true".into(), "--".into()],
         lease: None,
+        run: Some(RunTerms {
+            key: "k".into(),
+            argv: vec!["/bin/true".into(), "--".into()],
+            lease: None,
+        }),
     });
     new
+}
+
+#[test]
+fn a_parked_one_has_no_task_and_no_key() {
+    let mut new = with_init();
+    let init = new.init.as_mut().unwrap();
+    (init.run, init.lease) = (None, Some("/data/lease".into()));
+    let body = body::container(&new);
+    let words = body.entrypoint.as_deref().unwrap();
+    let wanted = [
+        "--lease",
+        "/run/muster-lease/renewed",
+        "--parked",
+        "/run/muster-records/socket",
+    ];
+    assert_eq!(words[5..], wanted);
+    assert_eq!(body.cmd, None);
+    assert_eq!(body.env.as_deref().unwrap(), ["A=b"]);
+}
+
+#[test]
+fn other_limits_are_the_ones_that_it_would_have_been_created_with() {
+    let body = body::update(new().limits);
+    let host = body::container(&new()).host_config.unwrap();
+    assert_eq!(body.memory, host.memory);
+    assert_eq!(body.memory_swap, host.memory_swap);
+    assert_eq!(body.nano_cpus, host.nano_cpus);
+    assert_eq!(body.pids_limit, host.pids_limit);
 }
 
 #[test]
@@ -108,10 +141,12 @@ fn the_init_process_stands_before_the_task_and_the_engines_own_is_off() {
     ];
     assert_eq!(fields["Mounts"], serde_json::json!(usual));
 
-    new.init.as_mut().unwrap().lease = Some(LeaseTerms {
-        dir: "/data/lease".into(),
+    let init = new.init.as_mut().unwrap();
+    init.lease = Some("/data/lease".into());
+    init.run.as_mut().unwrap().lease = Some(LeaseTerms {
         limit: Duration::from_secs(30),
         grace: Duration::from_millis(500),
+        start_by: 77,
     });
     let body = body::container(&new);
     let leased = [
@@ -123,7 +158,8 @@ fn the_init_process_stands_before_the_task_and_the_engines_own_is_off() {
     let wanted = [
         &words[..],
         &leased,
-        &["--grace-ms", "500", "--", "/bin/true", "--"],
+        &["--grace-ms", "500", "--start-by-ms", "77"],
+        &["--", "/bin/true", "--"],
     ]
     .concat();
     assert_eq!(body.entrypoint.unwrap(), wanted);
@@ -203,8 +239,11 @@ proptest! {
         hostile.user = words[0].clone();
         hostile.workdir = Some(words[1].clone());
         hostile.network = flags.1.then(|| words[2].clone());
-        (hostile.cpu_millis, hostile.pids) = (numbers.0, numbers.1);
-        hostile.memory_bytes = numbers.2.into();
+        hostile.limits = Limits {
+            cpu_millis: numbers.0,
+            pids: numbers.1,
+            memory_bytes: numbers.2.into(),
+        };
         let body = body::container(&hostile);
         let fields = set_fields(body.host_config.as_ref().unwrap());
         let usual = set_fields(body::container(&new()).host_config.as_ref().unwrap());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::MutexGuard;
 
-use muster_core::time::Timestamp;
+use muster_core::time::{Millis, Timestamp};
 
 use super::{FakeContainer, FakeRuntime, Inner, OnTerm, engine};
 use crate::host;
@@ -62,7 +62,7 @@ impl FakeRuntime {
         let mut inner = self.lock();
         inner.down = false;
         inner.live_restore = live_restore;
-        inner.started = host::now();
+        inner.started = super::start_now();
         self.feed().silent = false;
         for (name, container) in &mut inner.containers {
             if std::mem::take(&mut container.cut_off) {
@@ -72,6 +72,13 @@ impl FakeRuntime {
         if !live_restore {
             self.end_all(&mut inner);
         }
+    }
+
+    /// Somebody sets the host's clock forward. The daemon is the same; only the time that its start
+    /// seems to have is another.
+    pub fn set_clock(&self, by: Millis) {
+        let mut inner = self.lock();
+        inner.started.at = inner.started.at + by;
     }
 
     /// From now on the daemon can't write anything, or it can again.

@@ -1,17 +1,20 @@
 //! The engine's side of the fake: what a request does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use muster_core::time::Timestamp;
 use tokio::sync::watch;
 
-use super::{Behaviour, FakeContainer, FakeRuntime, StartFault};
+use super::{FakeContainer, FakeRuntime, StartFault};
 use crate::plan::Seen;
 use crate::runtime::{
-    Container, CreateError, Credentials, EngineError, EngineEvent, EngineInfo, ImageFacts,
-    ImageRemoval, KillError, Listed, ListedImage, LogsFrom, NewContainer, Output, PullError,
-    Runtime, Signal, Stats,
+    Container, CreateError, Credentials, DaemonStart, EngineError, EngineEvent, EngineInfo,
+    ImageFacts, ImageRemoval, KillError, Limits, Listed, ListedImage, LogsFrom, NamespaceView,
+    NewContainer, NewParked, Output, PullError, PullProgress, Runtime, Signal, Stats,
 };
 
 pub(super) fn hung_up() -> EngineError {
@@ -29,18 +32,24 @@ fn absent() -> EngineError {
 
 impl Runtime for FakeRuntime {
     async fn engine(&self) -> Result<EngineInfo, EngineError> {
-        let live_restore = self.up()?.live_restore;
+        let (live_restore, mounts, in_sight) = {
+            let inner = self.up()?;
+            (inner.live_restore, inner.mounts, inner.in_sight)
+        };
         Ok(EngineInfo {
             version: "fake".to_owned(),
+            platform: "linux/amd64".to_owned(),
             live_restore,
             cgroup_parents: false,
             cpus: 2,
-            mounts: false,
+            mounts,
+            runtimes: vec!["runc".to_owned()],
+            in_sight,
             root: None,
         })
     }
 
-    async fn daemon_started(&self) -> Option<Timestamp> {
+    async fn daemon_started(&self) -> Option<DaemonStart> {
         Some(self.up().ok()?.started)
     }
 
@@ -52,75 +61,23 @@ impl Runtime for FakeRuntime {
     }
 
     async fn create(&self, new: &NewContainer) -> Result<(), CreateError> {
-        let mut inner = self.up()?;
-        if inner.containers.contains_key(&new.name) {
-            return Err(CreateError::NameTaken);
-        }
-        if !inner.images.values().any(|facts| facts.id == new.image) {
-            return Err(CreateError::NoSuchImage);
-        }
-        if inner.full {
-            return Err(CreateError::Engine(EngineError::Refused {
-                status: 500,
-                message: "no space left on device".to_owned(),
-            }));
-        }
-        let word = new.command.first().map_or("", String::as_str);
-        let script = inner.scripts.iter().rev().find(|(of, _)| of == word);
-        let behaviour = script.map_or_else(Behaviour::default, |(_, found)| found.clone());
-        let state = Container {
-            seen: Seen::Created,
-            exit_code: 0,
-            oom_killed: false,
-            error: String::new(),
-            started: None,
-            finished: None,
-            labels: new.labels.clone(),
-        };
-        let container = FakeContainer {
-            new: new.clone(),
-            state,
-            behaviour,
-            logs: Vec::new(),
-            turn: watch::Sender::new(0),
-            cut_off: false,
-        };
-        inner.containers.insert(new.name.clone(), container);
-        Ok(())
+        self.create_at_pace(new).await
+    }
+
+    async fn create_parked(&self, new: &NewParked) -> Result<(), CreateError> {
+        self.create_parked_now(new)
+    }
+
+    async fn view_namespace(
+        &self,
+        name: &str,
+    ) -> Result<Option<Arc<dyn NamespaceView>>, EngineError> {
+        let view = self.view(name)?;
+        Ok(view.map(|view| -> Arc<dyn NamespaceView> { Arc::new(view) }))
     }
 
     async fn start(&self, name: &str) -> Result<(), EngineError> {
-        let mut inner = self.up()?; // never held across an await
-        let fault = inner.start_faults.pop_front();
-        if fault != Some(StartFault::HangUpBeforeStarting) {
-            *inner.starts.entry(name.to_owned()).or_default() += 1;
-        }
-        let Some(container) = inner.containers.get_mut(name) else {
-            return Err(absent());
-        };
-        if container.state.seen == Seen::Running {
-            return Ok(()); // as the engine answers
-        }
-        if container.behaviour.refused {
-            container.state.seen = Seen::StartFailed;
-            container.state.exit_code = 128;
-            container.state.error = "unable to find user nosuch".to_owned();
-            return Err(EngineError::Refused {
-                status: 400,
-                message: container.state.error.clone(),
-            });
-        }
-        match fault {
-            None => {
-                self.launch(name, container);
-                Ok(())
-            }
-            Some(StartFault::HangUpAfterStarting) => {
-                self.launch(name, container);
-                Err(hung_up())
-            }
-            Some(StartFault::HangUpBeforeStarting) => Err(hung_up()),
-        }
+        self.start_at_pace(name).await
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Container>, EngineError> {
@@ -156,6 +113,29 @@ impl Runtime for FakeRuntime {
         } else {
             Err(KillError::NotRunning)
         }
+    }
+
+    async fn update(&self, name: &str, limits: Limits) -> Result<(), EngineError> {
+        let mut inner = self.up()?;
+        let container = inner.containers.get_mut(name).ok_or_else(absent)?;
+        container.new.limits = limits;
+        Ok(())
+    }
+
+    async fn rename(&self, name: &str, to: &str) -> Result<(), EngineError> {
+        let mut inner = self.up()?;
+        if !inner.containers.contains_key(name) {
+            return Err(absent());
+        }
+        if inner.containers.contains_key(to) {
+            return Err(EngineError::Refused {
+                status: 409,
+                message: "the name is in use".to_owned(),
+            });
+        }
+        let container = inner.containers.remove(name).ok_or_else(absent)?;
+        inner.containers.insert(to.to_owned(), container);
+        Ok(())
     }
 
     async fn unpause(&self, name: &str) -> Result<(), EngineError> {
@@ -243,7 +223,12 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    async fn pull(&self, image: &str, _credentials: Option<Credentials>) -> Result<(), PullError> {
+    async fn pull(
+        &self,
+        image: &str,
+        _credentials: Option<Credentials>,
+        _progress: &PullProgress,
+    ) -> Result<(), PullError> {
         tokio::task::yield_now().await;
         let mut inner = self.up()?;
         inner.pulls += 1;
@@ -258,6 +243,15 @@ impl Runtime for FakeRuntime {
 
     async fn inspect_image(&self, image: &str) -> Result<Option<ImageFacts>, EngineError> {
         Ok(self.up()?.images.get(image).cloned())
+    }
+
+    async fn import_image(
+        &self,
+        repository: &str,
+        tag: &str,
+        _layer: Bytes,
+    ) -> Result<(), EngineError> {
+        self.hold_imported(&format!("{repository}:{tag}"))
     }
 
     async fn remove_image(&self, image: &str) -> Result<ImageRemoval, EngineError> {
@@ -354,5 +348,85 @@ impl Runtime for FakeRuntime {
             }
         };
         Box::pin(stream::iter(refused).chain(told.take_until(over)))
+    }
+}
+
+impl FakeRuntime {
+    pub(super) fn create_now(&self, new: &NewContainer) -> Result<(), CreateError> {
+        let mut inner = self.up()?;
+        if let Some(creations) = &mut inner.creations {
+            creations.push((new.name.clone(), SystemTime::now()));
+        }
+        if inner.containers.contains_key(&new.name) {
+            return Err(CreateError::NameTaken);
+        }
+        if !inner.images.values().any(|facts| facts.id == new.image) {
+            return Err(CreateError::NoSuchImage);
+        }
+        if inner.full {
+            return Err(CreateError::Engine(EngineError::Refused {
+                status: 500,
+                message: "no space left on device".to_owned(),
+            }));
+        }
+        let word = new.command.first().map_or("", String::as_str);
+        let behaviour = inner.behaviour(word);
+        let state = Container {
+            seen: Seen::Created,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started: None,
+            finished: None,
+            labels: new.labels.clone(),
+        };
+        let container = FakeContainer {
+            new: new.clone(),
+            state,
+            behaviour,
+            logs: Vec::new(),
+            turn: watch::Sender::new(0),
+            cut_off: false,
+        };
+        inner.containers.insert(new.name.clone(), container);
+        Ok(())
+    }
+
+    pub(super) fn start_now(&self, name: &str) -> Result<(), EngineError> {
+        let mut inner = self.up()?;
+        let fault = inner.start_faults.pop_front();
+        if fault != Some(StartFault::HangUpBeforeStarting) {
+            *inner.starts.entry(name.to_owned()).or_default() += 1;
+        }
+        let found = inner.containers.get(name);
+        let cannot_join = found.and_then(|found| inner.cannot_join(&found.new));
+        let Some(container) = inner.containers.get_mut(name) else {
+            return Err(absent());
+        };
+        if container.state.seen == Seen::Running {
+            return Ok(()); // as the engine answers
+        }
+        let refused = container.behaviour.refused;
+        let refused = refused.then(|| "unable to find user nosuch".to_owned());
+        if let Some(error) = cannot_join.or(refused) {
+            container.state.seen = Seen::StartFailed;
+            container.state.exit_code = 128;
+            container.state.error = error;
+            return Err(EngineError::Refused {
+                status: 400,
+                message: container.state.error.clone(),
+            });
+        }
+        match fault {
+            None => {
+                self.launch(name, container);
+                Ok(())
+            }
+            Some(StartFault::HangUpAfterStarting) => {
+                self.launch(name, container);
+                Err(hung_up())
+            }
+            Some(StartFault::HangUpBeforeStarting) => Err(hung_up()),
+        }
     }
 }

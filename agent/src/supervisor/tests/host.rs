@@ -136,3 +136,43 @@ async fn a_wedged_container_is_told_of_and_holds_up_nothing_else() {
     bench.coordinator.until("no wedge", wedged(0.0)).await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn an_engine_whose_start_seems_to_move_with_the_clock_is_the_same_engine() {
+    let bench = Bench::new().await;
+    bench.engine.script("work", Behaviour::forever());
+    let agent = bench.agent();
+    let (id, offer) = offer(IMAGE, &["work"]);
+    bench.coordinator.order(Kind::Offer(offer)).await;
+    bench.coordinator.started(id).await;
+    bench
+        .engine
+        .set_clock(muster_core::time::Millis::from_secs(1));
+    bench.engine.exit(&bench.container(id), 0);
+    let end = bench.coordinator.ended(id).await.end.unwrap();
+    assert_eq!(end.outcome(), pb::Outcome::Succeeded, "{end:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_that_a_starting_engine_caused_is_not_the_tasks_own() {
+    let bench = Bench::new().await;
+    let objector = Behaviour {
+        on_term: OnTerm::Exit(7),
+        ..Behaviour::forever()
+    };
+    bench.engine.script("work", objector);
+    let agent = bench.agent();
+    let (id, offer) = offer(IMAGE, &["work"]);
+    bench.coordinator.order(Kind::Offer(offer)).await;
+    bench.coordinator.started(id).await;
+    // Nobody is there to hear the signal.
+    agent.stop().await;
+    bench.engine.kill_daemon();
+    bench.engine.start_daemon(false);
+    let agent = bench.agent();
+    let end = bench.coordinator.ended(id).await.end.unwrap();
+    assert_eq!(end.outcome(), pb::Outcome::InfraError, "{end:?}");
+    assert_eq!(end.reason, "interrupted");
+    agent.stop().await;
+}
