@@ -16,7 +16,8 @@ use muster_core::job::{Job, JobProgress, LiveJob};
 use muster_core::outcome::{End, EndReason, Outcome, Usage};
 use muster_core::retry::Spent;
 use muster_core::spec::{
-    Backoff, Delivery, ImageSource, Network, Pull, Requirements, Resources, RetryPolicy, Spec,
+    Backoff, Delivery, ImageSource, Network, OnDisconnect, Pull, Requirements, Resources,
+    RetryPolicy, Spec,
 };
 use muster_core::task::{RowState, TaskRow};
 use muster_core::time::{Millis, Timestamp};
@@ -199,6 +200,7 @@ fn job() -> Job {
         },
         held: None,
         concurrency: BTreeMap::new(),
+        lease: false,
     };
     let spec = Spec {
         name: name(),
@@ -225,6 +227,7 @@ fn job() -> Job {
         },
         success_codes: Vec::new(),
         delivery: Delivery::AtLeastOnce,
+        on_disconnect: OnDisconnect::Finish,
         network: Network::Bridge,
         writable_root: false,
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use muster_core::effect::{Answer, Refusal};
 use muster_core::ids::{JobId, TeamName};
+use muster_core::time::Millis;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -19,6 +20,8 @@ pub mod admin;
 pub mod agents;
 pub mod channels;
 pub mod jobs;
+pub mod manifests;
+pub mod rollouts;
 
 use convert::Violation;
 
@@ -38,6 +41,8 @@ pub struct Shared<S> {
     pub logs: Arc<crate::logs::LogStore>,
     pub loads: Loads,
     pub metrics: crate::metrics::Metrics,
+    /// Between two heartbeats of an agent.
+    pub heartbeat: Millis,
 }
 
 impl<S> std::fmt::Debug for Shared<S> {
@@ -116,7 +121,10 @@ fn bad_request(violations: Vec<Violation>) -> Status {
 }
 
 fn unreadable(error: ReadError) -> Status {
-    let chain = crate::error_chain::error_chain(&error);
+    if matches!(error, ReadError::Stopping) {
+        return Status::unavailable(error.to_string());
+    }
+    let chain = muster_core::error_chain::error_chain(&error);
     tracing::error!(error = chain, "the store could not be read");
     Status::internal(chain)
 }
@@ -136,7 +144,12 @@ fn refused(refusal: &Refusal) -> Status {
         | Refusal::JobEnded { .. }
         | Refusal::NotQuarantined { .. }
         | Refusal::NoPreviousRelease { .. }
-        | Refusal::AlreadyThere { .. } => Code::FailedPrecondition,
+        | Refusal::Objection { .. }
+        | Refusal::AlreadyThere { .. }
+        | Refusal::NoRollout { .. }
+        | Refusal::AlreadyPaused { .. }
+        | Refusal::NotPaused { .. }
+        | Refusal::AlreadyPromoted { .. } => Code::FailedPrecondition,
     };
     Status::new(code, refusal.to_string())
 }

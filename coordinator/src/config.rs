@@ -39,6 +39,9 @@ pub struct Config {
     /// How often agents say that they are alive; one that is silent for four times as long is
     /// unreachable. `MUSTER_COORDINATOR_HEARTBEAT`, default `10s`.
     pub heartbeat: Duration,
+    /// Retries of one team that go each minute at least, 1 to 1,000,000.
+    /// `MUSTER_COORDINATOR_RETRIES_PER_MINUTE`, default 10.
+    pub retries_per_minute: u32,
 }
 
 /// After its start a coordinator gives nobody up for so long at least.
@@ -53,11 +56,16 @@ const PUSHGATEWAY_URL: &str = "MUSTER_COORDINATOR_PUSHGATEWAY_URL";
 const PUSHGATEWAY_IDLE: &str = "MUSTER_COORDINATOR_PUSHGATEWAY_IDLE";
 const REGISTRY_POLL: &str = "MUSTER_COORDINATOR_REGISTRY_POLL";
 const INSECURE_REGISTRIES: &str = "MUSTER_COORDINATOR_INSECURE_REGISTRIES";
+const ALLOWED_REPOSITORIES: &str = "MUSTER_COORDINATOR_ALLOWED_REPOSITORIES";
+const CREDENTIALS_DIR: &str = "MUSTER_COORDINATOR_CREDENTIALS_DIR";
+const VERIFY_COMMAND: &str = "MUSTER_COORDINATOR_VERIFY_COMMAND";
 const WEBHOOK_SECRETS_FILE: &str = "MUSTER_COORDINATOR_WEBHOOK_SECRETS_FILE";
 const LOST_AFTER: &str = "MUSTER_COORDINATOR_LOST_AFTER";
 const HEARTBEAT: &str = "MUSTER_COORDINATOR_HEARTBEAT";
+const RETRIES_PER_MINUTE: &str = "MUSTER_COORDINATOR_RETRIES_PER_MINUTE";
+const RETRIES_PER_MINUTE_MAX: u32 = 1_000_000;
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 15] = [
     DATA_DIR,
     LISTEN,
     HTTP_LISTEN,
@@ -66,9 +74,13 @@ const KNOWN: [&str; 11] = [
     PUSHGATEWAY_IDLE,
     REGISTRY_POLL,
     INSECURE_REGISTRIES,
+    ALLOWED_REPOSITORIES,
+    CREDENTIALS_DIR,
+    VERIFY_COMMAND,
     WEBHOOK_SECRETS_FILE,
     LOST_AFTER,
     HEARTBEAT,
+    RETRIES_PER_MINUTE,
 ];
 
 /// A setting that can't be used. Every message names the variable and its value.
@@ -80,6 +92,12 @@ pub enum BadSetting {
     Duration {
         variable: &'static str,
         text: String,
+    },
+    #[error("{variable}: {text:?} is not a number from 1 to {most}")]
+    Number {
+        variable: &'static str,
+        text: String,
+        most: u32,
     },
     #[error("{variable}: {text:?} is neither true nor false")]
     Flag {
@@ -134,11 +152,15 @@ impl Config {
             },
             registry: registry::Config {
                 insecure_registries: vars.list(INSECURE_REGISTRIES),
+                allowed_repositories: vars.list(ALLOWED_REPOSITORIES),
+                verify_command: vars.text(VERIFY_COMMAND).map(PathBuf::from),
                 docker_config: None,
+                credentials_dir: vars.text(CREDENTIALS_DIR).map(PathBuf::from),
             },
             webhook_secrets: vars.secrets()?,
             lost_after: vars.duration(LOST_AFTER, Duration::from_secs(600))?,
             heartbeat: vars.duration(HEARTBEAT, Duration::from_secs(10))?,
+            retries_per_minute: vars.number(RETRIES_PER_MINUTE, 10, RETRIES_PER_MINUTE_MAX)?,
         };
         Ok(config)
     }
@@ -156,6 +178,7 @@ impl Config {
             webhook_secrets,
             lost_after,
             heartbeat,
+            retries_per_minute,
         } = self;
         let (url, idle) = match pushgateway {
             None => ("none".to_owned(), "none".to_owned()),
@@ -167,8 +190,15 @@ impl Config {
         } = poll;
         let registry::Config {
             insecure_registries,
+            allowed_repositories,
+            verify_command,
             docker_config: _,
+            credentials_dir,
         } = registry;
+        let path = |path: &Option<PathBuf>| match path {
+            None => "none".to_owned(),
+            Some(path) => path.display().to_string(),
+        };
         let rows = [
             (DATA_DIR, data_dir.display().to_string()),
             (LISTEN, listen.to_string()),
@@ -178,12 +208,20 @@ impl Config {
             (PUSHGATEWAY_IDLE, idle),
             (REGISTRY_POLL, format!("{interval:?}")),
             (INSECURE_REGISTRIES, insecure_registries.join(",")),
+            (ALLOWED_REPOSITORIES, allowed_repositories.join(",")),
+            (CREDENTIALS_DIR, path(credentials_dir)),
+            (VERIFY_COMMAND, path(verify_command)),
             (WEBHOOK_SECRETS_FILE, webhook_secrets.summary()),
             (LOST_AFTER, format!("{lost_after:?}")),
             (HEARTBEAT, format!("{heartbeat:?}")),
+            (RETRIES_PER_MINUTE, retries_per_minute.to_string()),
         ];
         let owned = rows.map(|(name, value)| (name.to_owned(), value));
         owned.into_iter().collect()
+    }
+
+    pub(crate) fn heartbeat_millis(&self) -> Millis {
+        Millis(u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -194,6 +232,7 @@ impl Config {
         Limits {
             lost_after: Millis(lost_after),
             failover_grace: Millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
+            retries_per_minute: self.retries_per_minute,
             ..Limits::default()
         }
     }
@@ -229,6 +268,21 @@ impl<'a> Vars<'a> {
                 text: text.to_owned(),
             }),
         }
+    }
+
+    fn number(&self, variable: &'static str, default: u32, most: u32) -> Result<u32, BadSetting> {
+        let Some(text) = self.text(variable) else {
+            return Ok(default);
+        };
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (1..=most).contains(number));
+        number.ok_or_else(|| BadSetting::Number {
+            variable,
+            text: text.to_owned(),
+            most,
+        })
     }
 
     fn duration(&self, variable: &'static str, default: Duration) -> Result<Duration, BadSetting> {
@@ -340,7 +394,7 @@ mod tests {
     #[test]
     fn a_bad_setting_is_named_with_its_value() {
         let said = |name: &str, value: &str| {
-            crate::error_chain::error_chain(&parse(&[(name, value)]).unwrap_err())
+            muster_core::error_chain::error_chain(&parse(&[(name, value)]).unwrap_err())
         };
         assert_eq!(
             said(REGISTRY_POLL, "5 parsecs"),
@@ -352,6 +406,14 @@ mod tests {
         assert!(said(LISTEN, "0.0.0.0:7380").contains("--insecure-dev-network"));
         assert!(said(HTTP_LISTEN, "unix:/a").contains("is not an address"));
         assert!(said(INSECURE_DEV_NETWORK, "yes").contains("neither true nor false"));
+        for number in ["0", "1000001", "many", "-1"] {
+            let wanted = format!("{RETRIES_PER_MINUTE}: {number:?} is not");
+            let said = said(RETRIES_PER_MINUTE, number);
+            assert!(
+                said.starts_with(&wanted) && said.contains("1000000"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! It takes everything that is queued as one batch, lets the fleet handle it, stores all records in one
 //! transaction, and only then lets answers and orders out. The commit's duration is the batching window:
 //! there is no timer to tune, and no delay when nothing else is going on.
+//!
+//! Submissions have a line of their own. A batch takes what agents say first, because that is what frees places, and
+//! then some of the submissions: however many jobs come, the ones that run come to their end. A submission that
+//! finds the line full is turned away before anything is done about it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,15 +27,19 @@ use crate::store::{CommitError, ReadError, Store};
 mod handle;
 mod observe;
 
-pub use handle::{DriverGone, DriverHandle};
+pub use handle::{DriverGone, DriverHandle, NotSubmitted};
 pub use observe::Observers;
 
-use handle::Input;
+use handle::{Input, Submission};
 
 /// Inputs that wait for the driver; senders wait when it is full.
 const INBOX: usize = 8_192;
 /// Inputs of one batch. A larger one would keep the first caller waiting for the last.
 const BATCH: usize = 2_048;
+/// Submissions that wait for the driver. More are turned away.
+const SUBMISSIONS: usize = 1_024;
+/// Jobs that a batch takes beside other news; of one submission all or none.
+const BESIDE: usize = 64;
 /// Batches of orders that wait for an agent's stream. An agent that doesn't take them is cut off.
 const ORDERS: usize = 1_024;
 
@@ -55,6 +63,7 @@ pub(crate) struct Driver<S> {
     fleet: Fleet,
     store: Arc<S>,
     inbox: mpsc::Receiver<Input>,
+    submissions: mpsc::Receiver<Submission>,
     streams: BTreeMap<AgentId, Stream>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: u64,
@@ -90,33 +99,37 @@ impl<S: Store> Driver<S> {
         }
         failpoint::hit(Point::FleetRestored);
         let (sender, inbox) = mpsc::channel(INBOX);
+        let (submit, submissions) = mpsc::channel(SUBMISSIONS);
         let driver = Self {
             fleet,
             store,
             inbox,
+            submissions,
             streams: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             clock,
             observers,
         };
-        Ok((driver, DriverHandle::new(sender)))
+        Ok((driver, DriverHandle::new(sender, submit)))
     }
 
     /// Runs until `stop`, or until the store fails.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         loop {
             let due = self.until_due();
-            let first = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 input = self.inbox.recv() => match input {
-                    Some(input) => Some(input),
+                    Some(input) => self.batch(Some(input), None).await?,
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(due) => None,
-            };
-            self.batch(first).await?;
+                Some(submission) = self.submissions.recv() => {
+                    self.batch(None, Some(submission)).await?;
+                }
+                () = tokio::time::sleep(due) => self.batch(None, None).await?,
+            }
         }
     }
 
@@ -127,16 +140,33 @@ impl<S: Store> Driver<S> {
         due.map_or(IDLE, |due| due.since(self.clock.now()).into())
     }
 
-    async fn batch(&mut self, first: Option<Input>) -> Result<(), DriverError> {
+    /// With the first of what it is about.
+    async fn batch(
+        &mut self,
+        input: Option<Input>,
+        submission: Option<Submission>,
+    ) -> Result<(), DriverError> {
         let mut out = Effects::default();
         let mut looks = Vec::new();
-        let mut next = first;
+        let mut next = input.or_else(|| self.inbox.try_recv().ok());
         let mut taken = 0;
         while let Some(input) = next {
-            self.take(input, &mut out, &mut looks).await?;
+            self.take(input, &mut out, &mut looks);
             taken += 1;
             next = if taken < BATCH {
                 self.inbox.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        let most = if taken > 0 { BESIDE } else { BATCH };
+        let mut next = submission.or_else(|| self.submissions.try_recv().ok());
+        let mut taken = 0;
+        while let Some(submission) = next {
+            taken += submission.jobs.len();
+            self.submit(submission, &mut out).await?;
+            next = if taken < most {
+                self.submissions.try_recv().ok()
             } else {
                 None
             };
@@ -154,12 +184,7 @@ impl<S: Store> Driver<S> {
         Ok(())
     }
 
-    async fn take(
-        &mut self,
-        input: Input,
-        out: &mut Effects,
-        looks: &mut Vec<handle::Look>,
-    ) -> Result<(), DriverError> {
+    fn take(&mut self, input: Input, out: &mut Effects, looks: &mut Vec<handle::Look>) {
         let now = self.clock.now();
         match input {
             Input::Tell(event) => {
@@ -169,12 +194,6 @@ impl<S: Store> Driver<S> {
             Input::Ask { event, answer } => {
                 let ticket = self.ticket(answer);
                 self.fleet.handle(now, event(ticket), out);
-            }
-            Input::Submit { jobs, answer } => {
-                let jobs = self.with_priors(jobs).await?;
-                let ticket = self.ticket(answer);
-                self.fleet
-                    .handle(now, Event::Submitted { ticket, jobs }, out);
             }
             Input::Attach {
                 agent,
@@ -189,6 +208,19 @@ impl<S: Store> Driver<S> {
             }
             Input::Look(look) => looks.push(look),
         }
+    }
+
+    async fn submit(
+        &mut self,
+        submission: Submission,
+        out: &mut Effects,
+    ) -> Result<(), DriverError> {
+        let Submission { jobs, answer } = submission;
+        let jobs = self.with_priors(jobs).await?;
+        let ticket = self.ticket(answer);
+        let now = self.clock.now();
+        self.fleet
+            .handle(now, Event::Submitted { ticket, jobs }, out);
         Ok(())
     }
 
@@ -297,3 +329,6 @@ impl Clock {
         Timestamp(self.wall.0.saturating_add(elapsed))
     }
 }
+
+#[cfg(test)]
+mod tests;

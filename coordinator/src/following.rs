@@ -2,12 +2,11 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use muster_core::channel::Cause;
+use muster_core::channel::{Candidate, Cause};
 use muster_core::event::Event;
-use muster_core::image::Digest;
 
 use crate::driver::DriverHandle;
-use crate::poll::{ChannelSink, FollowedChannel};
+use crate::poll::{ChannelSink, FollowedChannel, Found};
 
 /// Hands what the follower finds to the driver.
 #[derive(Debug, Clone)]
@@ -21,6 +20,7 @@ impl ChannelSink for Followed {
                 repository: channel.repository.clone(),
                 tag: channel.tag.clone(),
                 current: Some(channel.current.digest),
+                following: channel.following.clone(),
             };
             fleet.channels().map(follow).collect()
         });
@@ -28,24 +28,27 @@ impl ChannelSink for Followed {
         followed.map(Result::unwrap_or_default).boxed()
     }
 
-    fn resolved(
-        &self,
-        channel: FollowedChannel,
-        digest: Digest,
-        cause: Cause,
-    ) -> BoxFuture<'_, ()> {
+    fn resolved(&self, channel: FollowedChannel, found: Found, cause: Cause) -> BoxFuture<'_, ()> {
         let FollowedChannel {
             id: channel,
             repository,
             tag,
             current: _,
+            following: _,
         } = channel;
+        let Found { digest, facts } = found;
+        let candidate = Candidate {
+            repository,
+            digest,
+            facts,
+            cause,
+            reason: String::new(),
+            by: String::new(),
+        };
         let event = Event::ImageResolved {
             channel,
-            repository,
             tag,
-            digest,
-            cause,
+            candidate: Box::new(candidate),
         };
         self.0.tell(event).map(|_| ()).boxed()
     }

@@ -1,26 +1,27 @@
-//! Figures that are counted, not kept: how many tasks and agents are where.
+//! Figures that are looked up now and then: how many tasks and agents are where.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_core::agent::{Link, Schedulable};
-use muster_core::fleet::Fleet;
+use muster_core::fleet::{Fleet, Tally};
+use muster_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::DriverHandle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RolloutLabels};
 
-/// Between two counts. The count walks over live jobs, not tasks.
+/// Between two counts. The count walks over agents, not jobs.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Counted {
-    pending: u64,
-    preparing: u64,
-    running: u64,
+    tasks: Tally,
     safe_mode: bool,
     agents: BTreeMap<(&'static str, &'static str), u64>,
     suspects_itself: bool,
+    retries_paced: Vec<(String, usize)>,
+    rollouts: Vec<(RolloutLabels, u64)>,
 }
 
 /// Counts until `stop`, or until the driver has stopped.
@@ -33,12 +34,17 @@ pub(crate) async fn keep(driver: DriverHandle, metrics: Metrics, stop: Cancellat
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
         }
-        let Ok(counted) = driver.look(|fleet, _| count(fleet)).await else {
+        let Ok(counted) = driver.look(count).await else {
             return;
         };
-        metrics.set_tasks("pending", counted.pending);
-        metrics.set_tasks("preparing", counted.preparing);
-        metrics.set_tasks("running", counted.running);
+        let Tally {
+            pending,
+            preparing,
+            running,
+        } = counted.tasks;
+        metrics.set_tasks("pending", pending);
+        metrics.set_tasks("preparing", preparing);
+        metrics.set_tasks("running", running);
         metrics.set_safe_mode(counted.safe_mode);
         let agents: Vec<_> = counted
             .agents
@@ -47,21 +53,35 @@ pub(crate) async fn keep(driver: DriverHandle, metrics: Metrics, stop: Cancellat
             .collect();
         metrics.set_agents(&agents);
         metrics.set_suspects_itself(counted.suspects_itself);
+        for (team, count) in counted.retries_paced {
+            metrics.set_retries_paced(team, count);
+        }
+        metrics.set_rollouts(counted.rollouts);
     }
 }
 
-fn count(fleet: &Fleet) -> Counted {
+fn count(fleet: &Fleet, now: Timestamp) -> Counted {
     let mut counted = Counted {
+        tasks: fleet.tally(),
         safe_mode: fleet.safe_mode().is_some(),
         suspects_itself: fleet.suspicion().is_some(),
+        retries_paced: fleet
+            .paced()
+            .map(|(team, count)| (team.to_string(), count))
+            .collect(),
+        rollouts: fleet
+            .rollouts()
+            .map(|rollout| {
+                let labels = RolloutLabels {
+                    team: rollout.channel.team.to_string(),
+                    channel: rollout.channel.name.to_string(),
+                    phase: rollout.phase().as_str(),
+                };
+                (labels, now.since(rollout.began).0 / 1000)
+            })
+            .collect(),
         ..Counted::default()
     };
-    for live in fleet.jobs() {
-        let counts = &live.progress.counts;
-        counted.pending += u64::from(counts.pending);
-        counted.preparing += u64::from(counts.preparing);
-        counted.running += u64::from(counts.running);
-    }
     for agent in fleet.agents() {
         let link = match agent.link {
             Link::Online { .. } => "online",

@@ -16,6 +16,7 @@ mod serve;
 pub mod session;
 
 pub mod logs;
+pub mod manifest;
 pub mod store;
 
 pub mod http;
@@ -24,8 +25,6 @@ pub mod poll;
 pub mod registry;
 pub mod telemetry;
 pub mod webhook;
-
-mod error_chain;
 
 #[cfg(test)]
 mod contract;

@@ -1,11 +1,12 @@
-//! The log store: the output of every attempt, in one file each, on a local directory.
+//! The log store: the output of every attempt, in a local directory.
 //!
-//! `JOB/INDEX-NUMBER.part` grows by what the agent ships and becomes `JOB/INDEX-NUMBER.log` once its length
-//! and checksum are right, and is never touched again. A file holds frames (`docs/logs.md`).
+//! `JOB/INDEX-NUMBER.part` grows by what the agent ships. Once its length and checksum are right it becomes
+//! a row in `small.db` if it is small, else `JOB/INDEX-NUMBER.log`, and is never touched again. What comes
+//! whole and is small never becomes a file. A log consists of frames (`docs/logs.md`).
 //!
-//! Files are synced when they are complete, and at most every second while they grow: a crash of the machine
+//! Logs are synced when they are complete, and at most every second while they grow: a crash of the machine
 //! (not of the process) can take back what was appended last, and the agent goes on from there or, if it
-//! does not have that any more, from the start.
+//! does not have that any more, from the start. A sync that fails ends the process.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -18,14 +19,19 @@ use futures_util::Stream;
 use muster_core::ids::AttemptId;
 use muster_core::logframe::{BadFrame, LogStream};
 use muster_core::time::Timestamp;
+use muster_failpoint::{self as failpoint, Point};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 mod following;
 mod reading;
+mod small;
+mod sync;
 mod writing;
 
 use following::Followers;
+use small::{SMALL, SmallLogs};
+use sync::Syncs;
 use writing::OpenLogs;
 
 /// Requests that may touch the disk at a time; more wait.
@@ -38,9 +44,11 @@ pub struct LogStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
+    small: SmallLogs,
     open: OpenLogs,
     followers: Followers,
     turns: Arc<Semaphore>,
+    syncs: Arc<Syncs>,
 }
 
 /// How much of a log is here.
@@ -93,6 +101,9 @@ pub enum WriteError {
         attempt: AttemptId,
         source: io::Error,
     },
+    /// The next coordinator takes it.
+    #[error("the coordinator is stopping")]
+    Stopping,
 }
 
 /// Why a log could not be read to its end.
@@ -111,21 +122,57 @@ pub enum ReadError {
     },
     #[error("{most} clients follow logs already")]
     TooManyFollowers { most: usize },
+    /// Whoever asks finds it at the next coordinator.
+    #[error("the coordinator is stopping")]
+    Stopping,
+}
+
+/// Why work on the disk came to nothing.
+#[derive(Debug)]
+enum Undone {
+    Disk(io::Error),
+    /// There are no threads any more.
+    Stopping,
+}
+
+impl Undone {
+    fn of_read(self, attempt: AttemptId) -> ReadError {
+        match self {
+            Self::Disk(source) => ReadError::Disk { attempt, source },
+            Self::Stopping => ReadError::Stopping,
+        }
+    }
+
+    fn of_write(self, attempt: AttemptId) -> WriteError {
+        match self {
+            Self::Disk(source) => WriteError::Disk { attempt, source },
+            Self::Stopping => WriteError::Stopping,
+        }
+    }
 }
 
 impl LogStore {
     /// Uses a directory of its own, which is made if it isn't there. Blocks.
     ///
     /// # Errors
-    /// If the directory can't be made.
+    /// If the directory or its database can't be made.
     pub fn open(directory: &Path) -> io::Result<Self> {
         make_directory(directory)?;
+        let syncs = Arc::new(Syncs::default());
         Ok(Self(Arc::new(Inner {
             directory: directory.to_owned(),
-            open: OpenLogs::default(),
+            small: SmallLogs::open(directory, Arc::clone(&syncs))?,
+            open: OpenLogs::new(Arc::clone(&syncs)),
             followers: Followers::default(),
             turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            syncs,
         })))
+    }
+
+    /// Waits until something could not be synced to disk, and tells why. From then on nothing is kept: the
+    /// process has to end. The agents still have what the next one doesn't find.
+    pub async fn failed(&self) -> io::Error {
+        self.0.syncs.failed().await
     }
 
     /// Adds `data` if it begins where the log ends, and returns how much of the log is here. A chunk with
@@ -141,6 +188,31 @@ impl LogStore {
     ) -> Result<Stored, WriteError> {
         self.write(attempt, move |inner| inner.append(attempt, offset, &data))
             .await
+    }
+
+    /// Keeps a log that came whole, if it is small and its CRC-32 (IEEE) is `crc32`; `None`: it is not.
+    ///
+    /// # Errors
+    /// If the disk refuses; then nothing of it is kept.
+    pub async fn keep_whole(
+        &self,
+        attempt: AttemptId,
+        crc32: u32,
+        data: Bytes,
+    ) -> Result<Option<Stored>, WriteError> {
+        if data.len() > SMALL || crc32fast::hash(&data) != crc32 {
+            return Ok(None);
+        }
+        let stored = Stored {
+            length: u64::try_from(data.len()).expect("a length in memory fits 64 bits"),
+            complete: true,
+        };
+        failpoint::hit(Point::LogBeforeFinal);
+        let kept = self.0.small.put(attempt, data).await;
+        kept.map_err(|source| WriteError::Disk { attempt, source })?;
+        failpoint::hit(Point::LogFinal);
+        self.0.followers.wake(attempt);
+        Ok(Some(stored))
     }
 
     /// Completes a log of `length` bytes whose CRC-32 (IEEE) is `crc32`. If the checksum of what is here is
@@ -163,10 +235,8 @@ impl LogStore {
     /// # Errors
     /// If the disk refuses.
     pub async fn stored(&self, attempt: AttemptId) -> Result<Stored, ReadError> {
-        let stored = self
-            .blocking(move |inner| inner.paths(attempt).stored())
-            .await;
-        stored.map_err(|source| ReadError::Disk { attempt, source })
+        let stored = self.blocking(move |inner| inner.stored(attempt)).await;
+        stored.map_err(|undone| undone.of_read(attempt))
     }
 
     /// The entries of a log, page by page. The stream ends at the end of the log or, following it, once
@@ -187,14 +257,14 @@ impl LogStore {
     {
         let changed = self.blocking(change).await;
         self.0.followers.wake(attempt);
-        changed.map_err(|source| WriteError::Disk { attempt, source })
+        changed.map_err(|undone| undone.of_write(attempt))
     }
 
     /// Runs `work` where it may block. It runs to its end even if nobody waits for it any more.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
+    ) -> Result<T, Undone> {
         let turns = self.0.turns.clone();
         let turn = turns
             .acquire_owned()
@@ -206,8 +276,11 @@ impl LogStore {
             drop(turn);
             result
         });
-        done.await
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
+        match done.await {
+            Ok(result) => result.map_err(Undone::Disk),
+            Err(error) if error.is_cancelled() => Err(Undone::Stopping),
+            Err(panicked) => Err(Undone::Disk(io::Error::other(panicked))),
+        }
     }
 }
 
@@ -220,6 +293,18 @@ struct Paths {
 }
 
 impl Inner {
+    fn stored(&self, attempt: AttemptId) -> io::Result<Stored> {
+        // The other way round it could become a row between the two looks.
+        let file = self.paths(attempt).stored()?;
+        Ok(match self.small.length(attempt)? {
+            Some(length) => Stored {
+                length,
+                complete: true,
+            },
+            None => file,
+        })
+    }
+
     fn paths(&self, attempt: AttemptId) -> Paths {
         let AttemptId { task, number } = attempt;
         let directory = self.directory.join(task.job.to_string());

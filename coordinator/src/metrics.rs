@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use muster_core::ids::AgentId;
 use muster_core::outcome::End;
+use muster_core::rollout::Conclusion;
 use muster_core::time::Millis;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -27,9 +28,11 @@ pub const JOBS_SUBMITTED: &str = "muster_jobs_submitted_total";
 pub const TASKS_SUBMITTED: &str = "muster_tasks_submitted_total";
 pub const TASK_WAIT: &str = "muster_task_wait_seconds";
 pub const TASKS_LIVE: &str = "muster_tasks_live";
+pub const RETRIES_PACED: &str = "muster_retries_paced";
 pub const ATTEMPTS_ENDED: &str = "muster_attempts_ended_total";
 pub const ATTEMPT_DURATION: &str = "muster_attempt_duration_seconds";
 pub const AGENTS: &str = "muster_agents";
+pub const AGENTS_CORDONED: &str = "muster_agents_cordoned_total";
 pub const SAFE_MODE: &str = "muster_safe_mode";
 pub const SUSPECTS_ITSELF: &str = "muster_suspects_itself";
 pub const SESSIONS: &str = "muster_agent_sessions";
@@ -38,6 +41,9 @@ pub const COMMIT_RECORDS: &str = "muster_commit_records";
 pub const WEBHOOKS: &str = "muster_webhooks_total";
 pub const REGISTRY_RESOLVES: &str = "muster_registry_resolves_total";
 pub const RELEASES: &str = "muster_releases_total";
+pub const ROLLOUTS: &str = "muster_rollouts_total";
+pub const ROLLOUT_DURATION: &str = "muster_rollout_duration_seconds";
+pub const ROLLOUT_ACTIVE: &str = "muster_rollout_active_seconds";
 pub const PUSHES: &str = "muster_pushes_total";
 pub const PUSH_GROUPS: &str = "muster_push_groups";
 pub const TASK_SERIES_DROPPED: &str = "muster_task_series_dropped_total";
@@ -67,6 +73,12 @@ const DURATION_BUCKETS: [f64; 16] = [
     10_800.0, 86_400.0,
 ];
 
+/// From a second to a week: a bake may take days.
+const ROLLOUT_BUCKETS: [f64; 14] = [
+    1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0,
+    259_200.0, 604_800.0,
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndLabels {
     team: String,
@@ -84,6 +96,14 @@ struct PlaceLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TeamLabel {
     team: String,
+}
+
+/// Of a rollout that is under way; there is one for each channel at most.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RolloutLabels {
+    pub(crate) team: String,
+    pub(crate) channel: String,
+    pub(crate) phase: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,6 +126,11 @@ struct WebhookLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HowLabel {
+    how: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -138,9 +163,11 @@ pub struct Metrics {
     tasks_submitted: Family<TeamLabel, Counter>,
     task_wait: Histogram,
     tasks_live: Family<StateLabel, Gauge>,
+    retries_paced: Family<TeamLabel, Gauge>,
     attempts_ended: Family<EndLabels, Counter>,
     attempt_duration: Histograms<PlaceLabels>,
     agents: Family<AgentLabels, Gauge>,
+    agents_cordoned: Counter,
     safe_mode: Gauge,
     suspects_itself: Gauge,
     sessions: Gauge,
@@ -149,6 +176,9 @@ pub struct Metrics {
     webhooks: Family<WebhookLabels, Counter>,
     resolves: Family<ResultLabel, Counter>,
     releases: Family<CauseLabel, Counter>,
+    rollouts: Family<HowLabel, Counter>,
+    rollout_duration: Histograms<HowLabel>,
+    rollouts_active: Family<RolloutLabels, Gauge>,
     pushes: Family<ResultLabel, Counter>,
     push_groups: Gauge,
     task_series_dropped: Counter<u64, AtomicU64>,
@@ -173,9 +203,11 @@ impl Metrics {
             tasks_submitted: Family::default(),
             task_wait: durations(),
             tasks_live: Family::default(),
+            retries_paced: Family::default(),
             attempts_ended: Family::default(),
             attempt_duration: Family::new_with_constructor(durations),
             agents: Family::default(),
+            agents_cordoned: Counter::default(),
             safe_mode: Gauge::default(),
             suspects_itself: Gauge::default(),
             sessions: Gauge::default(),
@@ -184,6 +216,9 @@ impl Metrics {
             webhooks: Family::default(),
             resolves: Family::default(),
             releases: Family::default(),
+            rollouts: Family::default(),
+            rollout_duration: Family::new_with_constructor(|| Histogram::new(ROLLOUT_BUCKETS)),
+            rollouts_active: Family::default(),
             pushes: Family::default(),
             push_groups: Gauge::default(),
             task_series_dropped: Counter::default(),
@@ -215,6 +250,8 @@ impl Metrics {
         add(to, TASK_WAIT, "From ready to assigned", &self.task_wait);
         let help = "Tasks that have not ended, by state";
         add(to, TASKS_LIVE, help, &self.tasks_live);
+        let help = "Retries whose delay is over and that wait for their turn among the team's";
+        add(to, RETRIES_PACED, help, &self.retries_paced);
         let help = "Attempts that ended, by how";
         add(to, ATTEMPTS_ENDED, help, &self.attempts_ended);
         let help = "How long attempts ran";
@@ -224,6 +261,8 @@ impl Metrics {
     fn add_fleet(&self, to: &mut Registry) {
         let help = "Agents, by link and schedulability";
         add(to, AGENTS, help, &self.agents);
+        let help = "Agents that were taken out of service because nothing started there";
+        add(to, AGENTS_CORDONED, help, &self.agents_cordoned);
         let help = "1 while a restored store waits to be adopted";
         add(to, SAFE_MODE, help, &self.safe_mode);
         let help = "1 while most agents are out of sight at once, and nothing is given up";
@@ -251,6 +290,11 @@ impl Metrics {
         add(to, REGISTRY_RESOLVES, help, &self.resolves);
         let help = "Moves of channels to a digest, by cause";
         add(to, RELEASES, help, &self.releases);
+        add(to, ROLLOUTS, "Rollouts that ended.", &self.rollouts);
+        let help = "How long rollouts that ended took, pauses included";
+        add(to, ROLLOUT_DURATION, help, &self.rollout_duration);
+        let help = "How long each rollout that is under way has been so";
+        add(to, ROLLOUT_ACTIVE, help, &self.rollouts_active);
         add(to, PUSHES, "Pushes to the push gateway", &self.pushes);
         let help = "Groups that the push gateway holds for us";
         add(to, PUSH_GROUPS, help, &self.push_groups);
@@ -297,6 +341,17 @@ impl Metrics {
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// How many retries of the team wait for their turn.
+    pub fn set_retries_paced(&self, team: String, count: usize) {
+        let gauge = self.retries_paced.get_or_create_owned(&TeamLabel { team });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// An agent where nothing started was taken out of service.
+    pub fn agent_cordoned(&self) {
+        self.agents_cordoned.inc();
+    }
+
     /// How many agents there are of each (link, schedulability), all at once.
     pub fn set_agents(&self, counts: &[(&'static str, &'static str, u64)]) {
         self.agents.clear();
@@ -305,6 +360,15 @@ impl Metrics {
                 .agents
                 .get_or_create_owned(&AgentLabels { link, schedulable });
             gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The rollouts that are under way, all at once, each with its seconds so far.
+    pub(crate) fn set_rollouts(&self, active: Vec<(RolloutLabels, u64)>) {
+        self.rollouts_active.clear();
+        for (labels, seconds) in active {
+            let gauge = self.rollouts_active.get_or_create_owned(&labels);
+            gauge.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         }
     }
 
@@ -338,6 +402,13 @@ impl Metrics {
         let cause = cause.as_str();
         let counter = self.releases.get_or_create_owned(&CauseLabel { cause });
         counter.inc();
+    }
+
+    pub(crate) fn rollout_ended(&self, how: Conclusion, took: Millis) {
+        let label = HowLabel { how: how.as_str() };
+        self.rollouts.get_or_create_owned(&label).inc();
+        let durations = self.rollout_duration.get_or_create_owned(&label);
+        durations.observe(Duration::from(took).as_secs_f64());
     }
 
     pub(crate) fn webhook(&self, adapter: &'static str, result: &'static str) {

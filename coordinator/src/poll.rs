@@ -1,6 +1,6 @@
 //! Follows tags. Hints from registries make it look at once; a poll makes up for those that get lost.
 //!
-//! One task owns the plan of what to look at. It has at most one look at a repository open, so a
+//! One task owns the plan of what to look at. It has at most one look at a repository open with the same credentials, so a
 //! burst of hints becomes at most two looks: the one that runs, and one after it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,18 +8,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use muster_core::channel::{Cause, ChannelId};
+use muster_core::channel::{Cause, ChannelId, Following};
+use muster_core::ids::CredentialsName;
 use muster_core::image::{Digest, Repository, Tag};
+use muster_core::rollout::Facts;
 use muster_core::time::Timestamp;
-use muster_failpoint::{self as failpoint, Point};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error_chain::error_chain;
 use crate::metrics::Metrics;
-use crate::registry::{Registry, ResolveError};
+use crate::registry::{Access, Registry, ResolveError};
+
+mod look;
+mod pace;
+
+use look::{chain, look_at};
+use pace::Pace;
 
 /// Hints that wait for the follower; it takes them all at once, so this is reached only in floods.
 const QUEUE: usize = 256;
@@ -27,14 +33,12 @@ const QUEUE: usize = 256;
 const PARALLEL: usize = 8;
 /// For the answer to "which channels are there?".
 const CHANNELS_DEADLINE: Duration = Duration::from_secs(5);
-/// Longest text about a failure that is kept, in bytes.
-const PROBLEM_MAX: usize = 1024;
 
 /// How muster follows tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How often each followed tag is resolved even when no hint came, give or take a tenth; a lost
-    /// hint costs at most this delay. `MUSTER_COORDINATOR_REGISTRY_POLL`, default `5m`.
+    /// How often each followed tag is resolved even when no hint came, give or take a tenth, unless its channel
+    /// says otherwise; a lost hint costs at most this delay. `MUSTER_COORDINATOR_REGISTRY_POLL`, default `5m`.
     pub interval: Duration,
     /// Between the tries of a look that a hint asked for; the last failure is left to the poll.
     pub retries: [Duration; 2],
@@ -57,6 +61,30 @@ pub struct FollowedChannel {
     pub tag: Tag,
     /// Where the channel is; absent before its first release.
     pub current: Option<Digest>,
+    pub following: Following,
+}
+
+/// Where a look goes. Channels that show the registry different credentials share none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Origin {
+    repository: Repository,
+    credentials: Option<CredentialsName>,
+}
+
+impl Origin {
+    fn of(channel: &FollowedChannel) -> Self {
+        Self {
+            repository: channel.repository.clone(),
+            credentials: channel.following.credentials.clone(),
+        }
+    }
+
+    const fn access(&self) -> Access<'_> {
+        Access {
+            repository: &self.repository,
+            credentials: self.credentials.as_ref(),
+        }
+    }
 }
 
 /// The coordinator's driver, as the follower sees it.
@@ -66,8 +94,15 @@ pub trait ChannelSink: Send + Sync + 'static {
 
     /// What the channel's tag means now. The channel is given as it was when its tag was looked up: a
     /// channel that follows something else by now must not take the digest.
-    fn resolved(&self, channel: FollowedChannel, digest: Digest, cause: Cause)
-    -> BoxFuture<'_, ()>;
+    fn resolved(&self, channel: FollowedChannel, found: Found, cause: Cause) -> BoxFuture<'_, ()>;
+}
+
+/// What a tag means, and what the image says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub digest: Digest,
+    /// Only read if the channel is not at the digest already.
+    pub facts: Facts,
 }
 
 /// Somebody said that a repository changed. Nothing in it is believed: the tag is resolved anew.
@@ -98,6 +133,8 @@ impl Hint {
 pub struct Look {
     /// The last time the registry answered with a digest.
     pub resolved: Option<Timestamp>,
+    /// The digest it answered with then.
+    pub meant: Option<Digest>,
     /// Why the last try failed, for people; absent if it did not.
     pub problem: Option<String>,
 }
@@ -134,8 +171,13 @@ impl Follower {
     ///
     /// # Errors
     /// If the tag could not be resolved.
-    pub async fn look(&self, channel: &FollowedChannel) -> Result<Digest, ResolveError> {
-        let result = self.eye.resolve(&channel.repository, &channel.tag).await;
+    pub async fn look(&self, channel: &FollowedChannel) -> Result<Found, ResolveError> {
+        let origin = Origin::of(channel);
+        let digest = self.eye.resolve(origin.access(), &channel.tag).await;
+        let result = match digest {
+            Ok(digest) => self.eye.facts(channel, digest).await,
+            Err(error) => Err(error),
+        };
         self.eye.remember(&channel.id, &result);
         result
     }
@@ -173,8 +215,9 @@ pub fn start(
         wanted: BTreeMap::new(),
         open: BTreeSet::new(),
         looking: JoinSet::new(),
+        pace: Pace::new(config.interval),
     };
-    let task = tokio::spawn(plan.run(config.interval, queue));
+    let task = tokio::spawn(plan.run(queue));
     (follower, task)
 }
 
@@ -188,25 +231,52 @@ struct Eye {
 }
 
 impl Eye {
-    async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest, ResolveError> {
-        let result = self.registry.resolve(repository, tag).await;
+    async fn resolve(&self, access: Access<'_>, tag: &Tag) -> Result<Digest, ResolveError> {
+        let result = self.registry.resolve(access, tag).await;
         let word = result.as_ref().map_or_else(ResolveError::word, |_| "ok");
         self.metrics.resolved(word);
         result
     }
 
-    fn remember(&self, channel: &ChannelId, result: &Result<Digest, ResolveError>) {
+    async fn facts(
+        &self,
+        channel: &FollowedChannel,
+        digest: Digest,
+    ) -> Result<Found, ResolveError> {
+        let facts = if channel.current == Some(digest) {
+            Facts::default()
+        } else {
+            let origin = Origin::of(channel);
+            self.registry.facts(origin.access(), digest).await?
+        };
+        Ok(Found { digest, facts })
+    }
+
+    /// Tells whether it is another digest than the last time.
+    fn remember(&self, channel: &ChannelId, result: &Result<Found, ResolveError>) -> bool {
         let mut looks = self.lock();
         let look = looks.entry(channel.clone()).or_default();
         match result {
-            Ok(_) => {
-                *look = Look {
-                    resolved: Some(now()),
-                    problem: None,
-                }
+            Ok(Found { digest, .. }) => {
+                let before = std::mem::replace(
+                    look,
+                    Look {
+                        resolved: Some(now()),
+                        meant: Some(*digest),
+                        problem: None,
+                    },
+                );
+                before.meant != Some(*digest)
             }
-            Err(error) => look.problem = Some(chain(error)),
+            Err(error) => {
+                look.problem = Some(chain(error));
+                false
+            }
         }
+    }
+
+    fn remember_problem(&self, channel: &ChannelId, problem: Option<String>) {
+        self.lock().entry(channel.clone()).or_default().problem = problem;
     }
 
     fn forget_all_but(&self, channels: &[FollowedChannel]) {
@@ -224,13 +294,14 @@ struct Plan {
     eye: Eye,
     sink: Arc<dyn ChannelSink>,
     stop: CancellationToken,
-    wanted: BTreeMap<Repository, BTreeMap<Tag, Cause>>,
-    open: BTreeSet<Repository>,
-    looking: JoinSet<Repository>,
+    wanted: BTreeMap<Origin, BTreeMap<Tag, Cause>>,
+    open: BTreeSet<Origin>,
+    looking: JoinSet<Origin>,
+    pace: Pace,
 }
 
 impl Plan {
-    async fn run(mut self, interval: Duration, mut queue: mpsc::Receiver<Hint>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Hint>) {
         let mut next_poll = Instant::now();
         let mut hints = Vec::new();
         loop {
@@ -245,8 +316,7 @@ impl Plan {
                     self.on_hints(&std::mem::take(&mut hints)).await;
                 }
                 () = tokio::time::sleep_until(next_poll) => {
-                    self.on_poll().await;
-                    next_poll = Instant::now() + jittered(interval);
+                    next_poll = self.on_poll().await;
                 }
             }
             self.start_looks();
@@ -254,12 +324,12 @@ impl Plan {
         while self.looking.join_next().await.is_some() {}
     }
 
-    fn on_looked(&mut self, done: Result<Repository, tokio::task::JoinError>) {
+    fn on_looked(&mut self, done: Result<Origin, tokio::task::JoinError>) {
         match done {
-            Ok(repository) => {
-                self.open.remove(&repository);
+            Ok(origin) => {
+                self.open.remove(&origin);
             }
-            // A look panicked, and with it went the name of its repository: none of them may stay shut.
+            // A look panicked, and with it went the name of its origin: none of them may stay shut.
             Err(error) => {
                 tracing::error!(error = %error, "look at registry failed");
                 if self.looking.is_empty() {
@@ -277,12 +347,16 @@ impl Plan {
         }
     }
 
-    async fn on_poll(&mut self) {
+    /// Tells when to look at the channels again.
+    async fn on_poll(&mut self) -> Instant {
         let channels = self.channels().await;
         self.eye.forget_all_but(&channels);
-        for channel in channels {
+        let now = Instant::now();
+        let (due, next) = self.pace.due(now, channels);
+        for channel in due {
             self.want(channel, Cause::Poll);
         }
+        next
     }
 
     async fn channels(&self) -> Vec<FollowedChannel> {
@@ -299,7 +373,7 @@ impl Plan {
 
     /// A hint is the better reason: a release should say that it came by webhook.
     fn want(&mut self, channel: FollowedChannel, cause: Cause) {
-        let tags = self.wanted.entry(channel.repository).or_default();
+        let tags = self.wanted.entry(Origin::of(&channel)).or_default();
         let known = tags.entry(channel.tag).or_insert(cause);
         if cause == Cause::Webhook {
             *known = cause;
@@ -311,111 +385,22 @@ impl Plan {
         let ready: Vec<_> = self
             .wanted
             .keys()
-            .filter(|repository| !self.open.contains(*repository))
+            .filter(|origin| !self.open.contains(*origin))
             .take(free)
             .cloned()
             .collect();
-        for repository in ready {
-            let tags = self.wanted.remove(&repository).unwrap_or_default();
-            self.open.insert(repository.clone());
+        for origin in ready {
+            let tags = self.wanted.remove(&origin).unwrap_or_default();
+            self.open.insert(origin.clone());
             let (eye, sink, stop) = (self.eye.clone(), Arc::clone(&self.sink), self.stop.clone());
             self.looking.spawn(async move {
-                let look = look_at(&eye, sink.as_ref(), &repository, tags);
+                let look = look_at(&eye, sink.as_ref(), &origin, tags);
                 // Looking changes nothing by itself, so it may be dropped anywhere.
                 let _ = stop.run_until_cancelled(look).await;
-                repository
+                origin
             });
         }
     }
-}
-
-/// Looks at tags of one repository, one after the other, and tells the sink.
-async fn look_at(
-    eye: &Eye,
-    sink: &dyn ChannelSink,
-    repository: &Repository,
-    tags: BTreeMap<Tag, Cause>,
-) {
-    for (tag, cause) in tags {
-        let is_news = look_once(eye, sink, repository, &tag, cause).await;
-        // A registry may tell of a push before it moves the tag: what is no news yet may be soon.
-        if cause == Cause::Webhook && !is_news {
-            tokio::time::sleep(eye.retries[0]).await;
-            look_once(eye, sink, repository, &tag, cause).await;
-        }
-    }
-}
-
-/// Whether a channel was told something new, or nothing could be found out.
-async fn look_once(
-    eye: &Eye,
-    sink: &dyn ChannelSink,
-    repository: &Repository,
-    tag: &Tag,
-    cause: Cause,
-) -> bool {
-    let result = resolve_patiently(eye, repository, tag, cause).await;
-    if let Err(error) = &result {
-        tracing::warn!(
-            image.repository = %repository,
-            image.tag = %tag,
-            error = chain(error),
-            "tag could not be resolved"
-        );
-    }
-    let mut is_news = result.is_err();
-    // Listed after the answer came: a channel may have been made or moved in the meantime.
-    for channel in sink.channels().await {
-        if channel.repository != *repository || channel.tag != *tag {
-            continue;
-        }
-        eye.remember(&channel.id, &result);
-        if let Ok(digest) = result {
-            failpoint::hit(Point::ReleaseResolved);
-            is_news |= channel.current != Some(digest);
-            sink.resolved(channel, digest, cause).await;
-        }
-    }
-    is_news
-}
-
-async fn resolve_patiently(
-    eye: &Eye,
-    repository: &Repository,
-    tag: &Tag,
-    cause: Cause,
-) -> Result<Digest, ResolveError> {
-    let retries: &[Duration] = match cause {
-        Cause::Webhook => &eye.retries,
-        Cause::Set | Cause::Poll | Cause::Rollback => &[],
-    };
-    for wait in retries {
-        match eye.resolve(repository, tag).await {
-            Err(error) if error.is_transient() => tokio::time::sleep(*wait).await,
-            result => return result,
-        }
-    }
-    eye.resolve(repository, tag).await
-}
-
-/// The error and everything behind it, in one line of bounded length.
-fn chain(error: &ResolveError) -> String {
-    let mut text = error_chain(error);
-    if text.len() > PROBLEM_MAX {
-        let end = (0..=PROBLEM_MAX)
-            .rev()
-            .find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-    }
-    text
-}
-
-/// Between 0.9 and 1.1 of `interval`, so that coordinators do not ask a registry in step.
-fn jittered(interval: Duration) -> Duration {
-    let mut byte = [128];
-    // Without randomness the poll is merely punctual.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    interval.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
 }
 
 fn now() -> Timestamp {

@@ -12,15 +12,16 @@ use tokio_util::task::TaskTracker;
 use crate::api::Shared;
 use crate::api::admin::Admin;
 use crate::config::Config;
-use crate::driver::{Clock, Driver, DriverError, DriverHandle, Observers};
+use crate::driver::{Clock, Driver, DriverError, Observers};
 use crate::following::Followed;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::metrics::pushgateway::{self, BadGateway, PushGateway};
+use crate::registry::verify::Verified;
 use crate::registry::{OciRegistry, Registry};
 use crate::serve::Bound;
 use crate::session::{self, Loads, Sessions};
-use crate::store::{OpenError, SqliteStore, Store};
+use crate::store::{Identity, OpenError, SqliteStore, Store};
 use crate::{check, gauges, http, poll, serve, webhook};
 
 /// Where a running coordinator can be reached.
@@ -62,6 +63,9 @@ pub enum RunError {
     },
     #[error("the driver stopped")]
     Driver { source: DriverError },
+    /// Whether it is on disk is not known.
+    #[error("output could not be synced to disk")]
+    Output { source: std::io::Error },
     #[error("gRPC could not be served")]
     Grpc { source: tonic::transport::Error },
     #[error("HTTP could not be served")]
@@ -92,6 +96,7 @@ pub async fn run_with(
     stop: CancellationToken,
     ready: oneshot::Sender<Addresses>,
 ) -> Result<(), RunError> {
+    let registry: Arc<dyn Registry> = Arc::new(Verified::new(registry, &config.registry));
     let parts = Parts::open(&config)?;
     let listeners = Listeners::bind(&config).await?;
     let addresses = listeners.addresses()?;
@@ -169,6 +174,7 @@ struct Running {
     driver: tokio::task::JoinHandle<Result<(), DriverError>>,
     grpc: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
+    logs: Arc<LogStore>,
 }
 
 async fn start(
@@ -206,24 +212,23 @@ async fn start(
     );
     let identity = store.identity();
     let loads = Loads::default();
-    let sessions = Sessions::new(
-        session::Config {
-            identity,
-            heartbeat: config.heartbeat,
-        },
-        handle.clone(),
-        logs.clone(),
-        loads.clone(),
-        metrics.clone(),
-        stop.clone(),
-    );
     let webhooks = webhook::Config {
         secrets: config.webhook_secrets.clone(),
         loopback: config.http_listen.ip().is_loopback(),
     };
     let router = http::router(webhooks, follower.clone(), metrics.clone());
     let backups = store.backups();
-    let shared = share(handle, store, registry, follower, logs, loads, metrics);
+    let shared = Arc::new(Shared {
+        driver: handle,
+        store,
+        registry,
+        follower,
+        logs: logs.clone(),
+        loads,
+        metrics,
+        heartbeat: config.heartbeat_millis(),
+    });
+    let sessions = open_sessions(&shared, identity, config, stop);
     let admin = Admin {
         shared: shared.clone(),
         facts: check::Facts {
@@ -244,27 +249,28 @@ async fn start(
         driver,
         grpc: tokio::spawn(serve::serve(grpc, routes, stop.clone())),
         http: tokio::spawn(http::serve(listener, router, stop.clone())),
+        logs,
     })
 }
 
-fn share(
-    driver: DriverHandle,
-    store: Arc<SqliteStore>,
-    registry: Arc<dyn Registry>,
-    follower: poll::Follower,
-    logs: Arc<LogStore>,
-    loads: Loads,
-    metrics: Metrics,
-) -> Arc<Shared<SqliteStore>> {
-    Arc::new(Shared {
-        driver,
-        store,
-        registry,
-        follower,
-        logs,
-        loads,
-        metrics,
-    })
+fn open_sessions<S>(
+    shared: &Shared<S>,
+    identity: Identity,
+    config: &Config,
+    stop: &CancellationToken,
+) -> Sessions {
+    let heartbeat = config.heartbeat;
+    Sessions::new(
+        session::Config {
+            identity,
+            heartbeat,
+        },
+        shared.driver.clone(),
+        shared.logs.clone(),
+        shared.loads.clone(),
+        shared.metrics.clone(),
+        stop.clone(),
+    )
 }
 
 fn start_push_gateway(
@@ -290,12 +296,14 @@ impl Running {
             mut driver,
             mut grpc,
             mut http,
+            logs,
         } = self;
         let first = tokio::select! {
             biased;
             ended = &mut driver => Some(driver_ended(ended)),
             ended = &mut grpc => Some(grpc_ended(ended)),
             ended = &mut http => Some(http_ended(ended)),
+            source = logs.failed() => Some(Err(RunError::Output { source })),
             () = stop.cancelled() => None,
         };
         stop.cancel();

@@ -9,6 +9,8 @@ use muster_proto::v1::admin_service_server::AdminServiceServer;
 use muster_proto::v1::agent_service_server::AgentServiceServer;
 use muster_proto::v1::channel_service_server::ChannelServiceServer;
 use muster_proto::v1::job_service_server::JobServiceServer;
+use muster_proto::v1::manifest_service_server::ManifestServiceServer;
+use muster_proto::v1::rollout_service_server::RolloutServiceServer;
 use muster_proto::v1::session_service_server::SessionServiceServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -24,6 +26,8 @@ use crate::api::admin::Admin;
 use crate::api::agents::Agents;
 use crate::api::channels::Channels;
 use crate::api::jobs::Jobs;
+use crate::api::manifests::Manifests;
+use crate::api::rollouts::Rollouts;
 use crate::listen::Listen;
 use crate::session::Sessions;
 use crate::store::Store;
@@ -36,6 +40,10 @@ const STREAMS_MAX: u32 = 1_024;
 /// HTTP/2 pings find a peer that is gone without a word.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes that a peer may send ahead on one stream, and on all of a connection. Fixed: measuring what a link takes needs
+/// pings.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 /// For open calls when the coordinator ends. Streams are ended by their own token.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -90,6 +98,12 @@ pub(crate) async fn routes<S: Store>(
     health
         .set_serving::<ChannelServiceServer<Channels<S>>>()
         .await;
+    health
+        .set_serving::<RolloutServiceServer<Rollouts<S>>>()
+        .await;
+    health
+        .set_serving::<ManifestServiceServer<Manifests<S>>>()
+        .await;
     health.set_serving::<SessionServiceServer<Sessions>>().await;
     let reflect = || {
         tonic_reflection::server::Builder::configure()
@@ -102,7 +116,9 @@ pub(crate) async fn routes<S: Store>(
     routes
         .add_service(jobs)
         .add_service(AgentServiceServer::new(Agents(shared.clone())))
-        .add_service(ChannelServiceServer::new(Channels(shared)))
+        .add_service(ChannelServiceServer::new(Channels(shared.clone())))
+        .add_service(RolloutServiceServer::new(Rollouts(shared.clone())))
+        .add_service(ManifestServiceServer::new(Manifests(shared)))
         .add_service(AdminServiceServer::new(admin))
         .add_service(sessions)
         .add_service(health_service)
@@ -121,7 +137,8 @@ pub(crate) async fn serve(
     let router = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_DEADLINE))
-        .http2_adaptive_window(Some(true))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX)
         .layer(CatchPanicLayer::new())
         .layer(

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use muster_core::event::Event;
+use muster_core::event::{Event, Fetch};
 use muster_core::ids::{AgentId, SessionNo, Term};
 use muster_core::time::{Millis, Timestamp};
 use muster_failpoint::{self as failpoint, Point};
@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::api::convert::agents::held_from_wire;
+use crate::api::convert::agents::{fetch_from_wire, held_from_wire};
 use crate::api::convert::duration::time_from_wire;
 use crate::api::convert::session::{hello_from_wire, order_to_wire, report_from_wire};
 use crate::driver::{Clock, DriverGone, DriverHandle, Orders};
@@ -35,6 +35,8 @@ pub(crate) const SILENT_BEATS: u32 = 4;
 const OUTBOX: usize = 16;
 /// Samples taken from one heartbeat.
 const SAMPLES: usize = 500;
+/// Images that one heartbeat says are being fetched.
+const FETCHES: usize = 16;
 
 /// What the session service needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +89,14 @@ impl Loads {
     pub fn told(&self, agent: &AgentId) -> Option<Told> {
         let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loads.get(agent).copied()
+    }
+
+    /// An attempt has ended there. Until the next heartbeat says how much, some of its output is on its way.
+    fn note_end(&self, agent: &AgentId) {
+        let mut loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(load) = loads.get_mut(agent).and_then(|told| told.load.as_mut()) {
+            load.unfinished_logs = load.unfinished_logs.max(1);
+        }
     }
 
     fn set(&self, agent: &AgentId, told: Option<Told>) {
@@ -179,6 +189,7 @@ impl Sessions {
     }
 }
 
+type Outbox = mpsc::Sender<Result<pb::CoordinatorMessage, Status>>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -194,7 +205,8 @@ impl SessionService for Sessions {
         let hello = first_message(&mut messages).await?;
         self.check_term(&hello).await?;
         let session = self.next_session();
-        let hello = hello_from_wire(hello, session)
+        let cluster = self.config.identity.cluster.to_string();
+        let hello = hello_from_wire(hello, session, &cluster)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let agent = hello.agent.clone();
         let orders = self
@@ -257,12 +269,12 @@ impl Link {
         self,
         messages: Streaming<pb::AgentMessage>,
         orders: mpsc::Receiver<Orders>,
-        outbox: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
+        outbox: Outbox,
         stop: CancellationToken,
     ) {
         self.metrics.session_opened();
         tracing::info!(agent.id = %self.agent, session = self.session.0, "agent connected");
-        let reader = self.read(messages);
+        let reader = self.read(messages, &outbox);
         let writer = self.write(orders, &outbox);
         tokio::select! {
             biased;
@@ -282,7 +294,11 @@ impl Link {
     }
 
     /// Hands on what the agent says, until it stops saying anything.
-    async fn read(&self, mut messages: Streaming<pb::AgentMessage>) -> &'static str {
+    async fn read(
+        &self,
+        mut messages: Streaming<pb::AgentMessage>,
+        outbox: &Outbox,
+    ) -> &'static str {
         let silence = self.config.heartbeat * SILENT_BEATS;
         loop {
             let message = match tokio::time::timeout(silence, messages.next()).await {
@@ -291,16 +307,19 @@ impl Link {
                 Ok(Some(Err(_))) => return "broken",
                 Ok(Some(Ok(message))) => message,
             };
-            if self.take(message).await.is_err() {
+            if self.take(message, outbox).await.is_err() {
                 return "coordinator stops";
             }
         }
     }
 
-    async fn take(&self, message: pb::AgentMessage) -> Result<(), DriverGone> {
+    async fn take(&self, message: pb::AgentMessage, outbox: &Outbox) -> Result<(), DriverGone> {
         match message.kind {
             Some(pb::agent_message::Kind::Reports(pb::Reports { reports })) => {
-                failpoint::hit_if(Point::ReportReceived, || reports.iter().any(is_end));
+                if reports.iter().any(is_end) {
+                    failpoint::hit(Point::ReportReceived);
+                    self.loads.note_end(&self.agent);
+                }
                 for report in reports {
                     match report_from_wire(report, &self.agent, self.session) {
                         Ok(report) => self.driver.tell(Event::Reported(report)).await?,
@@ -310,7 +329,7 @@ impl Link {
                     }
                 }
             }
-            Some(pb::agent_message::Kind::Heartbeat(beat)) => self.beat(beat).await?,
+            Some(pb::agent_message::Kind::Heartbeat(beat)) => self.beat(beat, outbox).await?,
             Some(pb::agent_message::Kind::Hello(_)) | None => {
                 tracing::warn!(agent.id = %self.agent, "message makes no sense here");
             }
@@ -318,12 +337,14 @@ impl Link {
         Ok(())
     }
 
-    async fn beat(&self, beat: pb::Heartbeat) -> Result<(), DriverGone> {
+    async fn beat(&self, beat: pb::Heartbeat, outbox: &Outbox) -> Result<(), DriverGone> {
         let pb::Heartbeat {
             load,
             images,
             samples,
             at,
+            number,
+            fetches,
         } = beat;
         let now = Clock::new().now();
         let clock = at.map(|at| Skew::between(time_from_wire(&at), now));
@@ -340,14 +361,28 @@ impl Link {
             session: self.session,
             held,
         };
-        self.driver.tell(beat).await
+        self.driver.tell(beat).await?;
+        // Only now: whatever becomes of this stream, the fleet hears of the heartbeat first. An agent that
+        // takes nothing gets its answer to the next one.
+        if number > 0 {
+            let heard = pb::coordinator_message::Kind::Heard(pb::Heard { number });
+            let _ = outbox.try_send(Ok(pb::CoordinatorMessage { kind: Some(heard) }));
+        }
+        let fetches: Vec<Fetch> = fetches
+            .into_iter()
+            .take(FETCHES)
+            .filter_map(fetch_from_wire)
+            .collect();
+        if fetches.is_empty() {
+            return Ok(());
+        }
+        let agent = self.agent.clone();
+        self.driver
+            .tell(Event::AgentFetches { agent, fetches })
+            .await
     }
 
-    async fn write(
-        &self,
-        mut orders: mpsc::Receiver<Orders>,
-        outbox: &mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
-    ) {
+    async fn write(&self, mut orders: mpsc::Receiver<Orders>, outbox: &Outbox) {
         let Identity { cluster, term } = self.config.identity;
         let interval = prost_types::Duration::try_from(self.config.heartbeat).unwrap_or_default();
         let welcome = pb::coordinator_message::Kind::Welcome(pb::Welcome {

@@ -14,9 +14,10 @@ use muster_core::channel::{Channel, ChannelId, Release};
 use muster_core::effect::{Because, Record};
 use muster_core::event::{Prior, Restored};
 use muster_core::ids::{AgentId, AttemptNo, JobId, TaskId, TeamName, Term};
-use muster_core::image::Image;
+use muster_core::image::{Digest, DigestPrefix, Image};
 use muster_core::job::{Job, JobProgress};
 use muster_core::outcome::{End, Outcome, Usage};
+use muster_core::rollout::Rollout;
 use muster_core::task::{RowState, TaskRow};
 use muster_core::time::Timestamp;
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ use uuid::Uuid;
 
 mod rows;
 mod sqlite;
+
+pub(crate) use sqlite::open;
 
 pub use sqlite::{
     BackupError, Backups, BadCopy, Copy, OpenError, RestoreDone, RestoreError, SqliteStore,
@@ -46,7 +49,7 @@ pub trait Store: Send + Sync + 'static {
         batch: Vec<Record>,
     ) -> impl Future<Output = Result<Revision, CommitError>> + Send;
 
-    /// Channels, agents, and live jobs in order of submission, each with its tasks that were assigned
+    /// Channels, rollouts that are under way, attempts that gates remember, agents, and live jobs in order of submission, each with its tasks that were assigned
     /// and have not ended.
     fn load(&self) -> impl Future<Output = Result<Vec<Restored>, ReadError>> + Send;
 
@@ -77,6 +80,12 @@ pub trait Store: Send + Sync + 'static {
         &self,
         query: JobQuery,
     ) -> impl Future<Output = Result<Page<JobRow, JobId>, ReadError>> + Send;
+
+    /// Digests of that beginning that attempts were made on: the smallest two, which tell whether there is one.
+    fn find_digests(
+        &self,
+        prefix: DigestPrefix,
+    ) -> impl Future<Output = Result<Vec<Digest>, ReadError>> + Send;
 
     /// A task that was ever assigned; of others only the job knows.
     fn task(&self, id: TaskId)
@@ -124,6 +133,20 @@ pub trait Store: Send + Sync + 'static {
         number: u64,
     ) -> impl Future<Output = Result<Option<Release>, ReadError>> + Send;
 
+    /// The rollout of a channel that leads to that release.
+    fn rollout(
+        &self,
+        channel: ChannelId,
+        release: u64,
+    ) -> impl Future<Output = Result<Option<Rollout>, ReadError>> + Send;
+
+    /// Rollouts of a channel, newest first.
+    fn list_rollouts(
+        &self,
+        channel: ChannelId,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Rollout>, ReadError>> + Send;
+
     /// Agents in order of name, as they were last recorded. What is live on them is for the fleet
     /// to say: `live` and `reserved` are empty.
     fn list_agents(&self) -> impl Future<Output = Result<Vec<Agent>, ReadError>> + Send;
@@ -170,6 +193,9 @@ pub enum ReadError {
     Engine {
         source: Box<dyn Error + Send + Sync>,
     },
+    /// Whoever asks finds the answer at the next coordinator.
+    #[error("the coordinator is stopping")]
+    Stopping,
     /// A row that this version could not have written.
     #[error("the store has {value:?} where {what} belongs")]
     Corrupt { what: &'static str, value: String },
@@ -229,6 +255,8 @@ pub struct JobQuery {
     /// All of these.
     pub labels: BTreeMap<String, String>,
     pub name: Option<String>,
+    /// Jobs that have an attempt on this image.
+    pub digest: Option<Digest>,
     /// Only jobs before this one, which is `next` of the page before.
     pub before: Option<JobId>,
     /// Rows of a page; at least 1.

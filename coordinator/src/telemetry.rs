@@ -16,18 +16,22 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tonic::metadata::{Ascii, MetadataKey, MetadataMap};
 use tracing::{Level, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, LevelFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 mod recent;
+mod rollout;
 
 pub use recent::recent_lines;
+pub(crate) use rollout::rollout_ended;
 
 use recent::IntoRecent;
 
+/// The instrumentation scope of every span.
+const TRACER: &str = "muster";
 /// What is logged, as `TARGET=LEVEL,...`; default `info`.
 const LOG_VARIABLE: &str = "MUSTER_LOG";
 /// Without one of these, nothing is exported.
@@ -120,14 +124,28 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
     } else {
         None
     };
-    tracing_subscriber::registry()
-        .with(provider.as_ref().map(trace_layer))
-        .with(log_layer(config.log_format, config.default_filter)?)
-        .with(recent_layer(config.default_filter)?)
+    subscriber(config, provider.as_ref())?
         .try_init()
         .map_err(|source| TelemetryError::Twice { source })?;
+    if let Some(provider) = &provider {
+        opentelemetry::global::set_tracer_provider(provider.clone());
+    }
     warn_of_other_protocol(provider.is_some());
     Ok(Telemetry { provider })
+}
+
+/// A list, for an `Option` that is absent has no filter, and lets every span be made that no level rules out for all
+/// layers: also those that HTTP/2 has for each frame.
+fn subscriber(
+    config: &TelemetryConfig,
+    provider: Option<&SdkTracerProvider>,
+) -> Result<impl Subscriber + Send + Sync, TelemetryError> {
+    let mut layers = vec![
+        log_layer(config.log_format, config.default_filter)?.boxed(),
+        recent_layer(config.default_filter)?.boxed(),
+    ];
+    layers.extend(provider.map(|provider| trace_layer(provider).boxed()));
+    Ok(tracing_subscriber::registry().with(layers))
 }
 
 fn is_wanted() -> bool {
@@ -184,7 +202,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("muster"))
+        .with_tracer(provider.tracer(TRACER))
         .with_location(false)
         .with_threads(false)
         .with_filter(EnvFilter::new(TRACED))
@@ -208,7 +226,7 @@ where
         }
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    Ok(layer.with_filter(filter.and(filter_fn(tells_no_secret))))
+    Ok(layer.with_filter(filter.and(no_secrets())))
 }
 
 /// The same lines for `recent_lines`, never more than info.
@@ -218,7 +236,13 @@ where
 {
     let layer = fmt::layer().with_writer(IntoRecent).with_ansi(false);
     let filter = log_filter(default_filter)?;
-    Ok(layer.with_filter(filter.and(filter_fn(tells_no_secret))))
+    Ok(layer.with_filter(filter.and(no_secrets())))
+}
+
+/// The hint is what lets the other filter's level hold for all layers: without one, none does.
+fn no_secrets() -> FilterFn {
+    let filter: FilterFn = FilterFn::new(tells_no_secret);
+    filter.with_max_level_hint(LevelFilter::TRACE)
 }
 
 /// Below info bollard writes request bodies, and with them the environment of containers. This holds
@@ -242,8 +266,16 @@ pub fn inject<T>(request: &mut tonic::Request<T>) {
     TraceContextPropagator::new().inject_context(&context, &mut carrier);
 }
 
+const AGENT_STREAMS: &str = "/muster.v1.SessionService/";
+
 /// The span of a call, for `TraceLayer::make_span_with`; it continues the caller's trace.
+///
+/// Agents' streams have none: they are open for days, no trace ends with them, and a span is entered again for
+/// each message.
 pub fn grpc_span<B>(request: &http::Request<B>) -> Span {
+    if request.uri().path().starts_with(AGENT_STREAMS) {
+        return Span::none();
+    }
     let span = tracing::info_span!(
         "api.call",
         otel.name = request.uri().path(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use muster_core::effect::Answer;
+use muster_core::error_chain::error_chain;
 use muster_core::event::Event;
 use muster_core::redact::redact;
 use muster_core::safe_mode::{Adoption, SafeMode, Stray, Tasks};
@@ -23,7 +24,6 @@ use super::convert::jobs::{attempt_id_to_wire, end_to_wire};
 use super::{Shared, mismatched, refused, stopping};
 use crate::check::{self, Facts, Finding, Verdict};
 use crate::driver::Clock;
-use crate::error_chain::error_chain;
 use crate::store::{BackupError, Backups, Copy, Identity, Store};
 use crate::telemetry;
 
@@ -137,7 +137,10 @@ impl<S: Store> AdminService for Admin<S> {
     ) -> Result<Response<pb::CheckResponse>, Status> {
         let found = check::run(&self.shared, self.facts, Clock::new().now()).await;
         let findings = found.into_iter().map(finding_to_wire).collect();
-        Ok(Response::new(pb::CheckResponse { findings }))
+        Ok(Response::new(pb::CheckResponse {
+            findings,
+            now: Some(time_to_wire(Clock::new().now())),
+        }))
     }
 
     async fn diagnose(

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use muster_core::agent::Link;
-use muster_core::channel::{Cause, Channel, ChannelId};
+use muster_core::channel::{Candidate, Cause, Channel, ChannelId, Following, PollInterval, Warm};
 use muster_core::effect::Answer;
 use muster_core::event::{Event, RollbackTo};
 use muster_core::fleet::Fleet;
-use muster_core::ids::{ChannelName, Ticket};
+use muster_core::ids::{ChannelName, CredentialsName, Ticket};
 use muster_core::image::{Repository, Tag};
 use muster_proto::v1 as pb;
 use muster_proto::v1::channel_service_server::ChannelService;
 use tonic::{Request, Response, Status};
 
 use super::convert::channels::{Spread, channel_to_wire, release_to_wire};
+use super::convert::duration::millis_from_wire;
 use super::{Shared, invalid, mismatched, refused, stopping, team_from_wire, unreadable};
-use crate::poll::FollowedChannel;
+use crate::poll::{FollowedChannel, Found};
 use crate::registry::ResolveError;
 use crate::store::Store;
 
@@ -23,7 +24,9 @@ use crate::store::Store;
 const HISTORY: u32 = 20;
 const HISTORY_MAX: u32 = 1_000;
 /// Longest reason that is kept, in bytes.
-const REASON_MAX: usize = 1024;
+pub(crate) const REASON_MAX: usize = 1024;
+/// Longest name of who asks, in bytes.
+const BY_MAX: usize = 128;
 
 #[derive(Debug)]
 pub struct Channels<S>(pub Arc<Shared<S>>);
@@ -70,33 +73,57 @@ impl<S: Store> ChannelService for Channels<S> {
             name,
             repository,
             tag,
+            by,
+            warm,
+            poll_interval,
+            credentials,
         } = request.into_inner();
+        let by = by_from_wire(by)?;
         let id = channel_id(&team, &name)?;
         let bad = |error| invalid("repository", format!("{error}"));
         let repository: Repository = repository.parse().map_err(bad)?;
         let tag = if tag.is_empty() { "latest" } else { &tag };
         let tag = Tag::parse(tag).map_err(|error| invalid("tag", error.to_string()))?;
+        let warm = warm.map(warm_from_wire).transpose()?;
+        let before = self.following(id.clone()).await?;
+        let following = following_from_wire(before.clone(), poll_interval, credentials)?;
         let followed = FollowedChannel {
-            id,
+            id: id.clone(),
             repository,
             tag,
             current: None,
+            following: following.clone(),
         };
-        let digest = self.0.follower.look(&followed).await.map_err(unresolved)?;
-        let FollowedChannel {
-            id: channel,
-            repository,
-            tag,
-            current: _,
-        } = followed;
-        self.change(move |ticket| Event::ChannelSet {
-            ticket,
-            channel,
-            repository,
-            tag,
-            digest,
-        })
-        .await
+        let (tag, candidate) = self.resolve(followed, Cause::Set, by).await?;
+        let channel = id.clone();
+        let mut set = self
+            .change(move |ticket| Event::ChannelSet {
+                ticket,
+                channel,
+                tag,
+                candidate,
+            })
+            .await?;
+        if following != before {
+            let channel = id.clone();
+            set = self
+                .change(move |ticket| Event::FollowingSet {
+                    ticket,
+                    channel,
+                    following,
+                })
+                .await?;
+        }
+        if let Some(warm) = warm {
+            set = self
+                .change(move |ticket| Event::WarmSet {
+                    ticket,
+                    channel: id,
+                    warm,
+                })
+                .await?;
+        }
+        Ok(set)
     }
 
     async fn refresh(
@@ -112,21 +139,14 @@ impl<S: Store> ChannelService for Channels<S> {
             repository,
             tag,
             current: Some(channel.current.digest),
+            following: channel.following,
         };
-        let digest = self.0.follower.look(&followed).await.map_err(unresolved)?;
-        let FollowedChannel {
-            id: channel,
-            repository,
-            tag,
-            current: _,
-        } = followed;
-        let cause = Cause::Poll;
+        let by = String::new();
+        let (tag, candidate) = self.resolve(followed, Cause::Poll, by).await?;
         let resolved = Event::ImageResolved {
-            channel,
-            repository,
+            channel: id.clone(),
             tag,
-            digest,
-            cause,
+            candidate,
         };
         self.0.driver.tell(resolved).await.map_err(stopping)?;
         self.current(id).await.map(Response::new)
@@ -163,13 +183,10 @@ impl<S: Store> ChannelService for Channels<S> {
             name,
             release: number,
             reason,
+            by,
         } = request.into_inner();
-        if reason.len() > REASON_MAX {
-            return Err(invalid(
-                "reason",
-                format!("is {} bytes long; at most 1024", reason.len()),
-            ));
-        }
+        let by = by_from_wire(by)?;
+        let reason = reason_from_wire(reason)?;
         let id = channel_id(&team, &name)?;
         let to = if number == 0 {
             RollbackTo::Previous
@@ -181,16 +198,14 @@ impl<S: Store> ChannelService for Channels<S> {
                 .await
                 .map_err(unreadable)?;
             let missing = || Status::not_found(format!("channel {name} has no release {number}"));
-            RollbackTo::Release {
-                number,
-                digest: found.ok_or_else(missing)?.digest,
-            }
+            RollbackTo::Release(Box::new(found.ok_or_else(missing)?))
         };
         self.change(move |ticket| Event::RolledBack {
             ticket,
             channel: id,
             to,
             reason,
+            by,
         })
         .await
     }
@@ -199,6 +214,34 @@ impl<S: Store> ChannelService for Channels<S> {
 impl<S: Store> Channels<S> {
     fn show(&self, channel: &Channel, spread: Spread) -> pb::Channel {
         channel_to_wire(channel, spread, self.0.follower.last_look(&channel.id))
+    }
+
+    /// How the channel's tag is looked at; the default if there is no channel.
+    async fn following(&self, id: ChannelId) -> Result<Following, Status> {
+        let found = self.0.driver.look(move |fleet, _| {
+            let channel = fleet.channel(&id)?;
+            Some(channel.following.clone())
+        });
+        Ok(found.await.map_err(stopping)?.unwrap_or_default())
+    }
+
+    /// Looks at the tag for whoever asks, who waits for it.
+    async fn resolve(
+        &self,
+        followed: FollowedChannel,
+        cause: Cause,
+        by: String,
+    ) -> Result<(Tag, Box<Candidate>), Status> {
+        let found = self.0.follower.look(&followed).await;
+        let found = found.map_err(|error| unresolved("repository", &error))?;
+        let FollowedChannel {
+            id: _,
+            repository,
+            tag,
+            current: _,
+            following: _,
+        } = followed;
+        Ok((tag, candidate(repository, found, cause, by)))
     }
 
     async fn look(&self, id: ChannelId) -> Result<(Channel, Spread), Status> {
@@ -237,12 +280,78 @@ impl<S: Store> Channels<S> {
     }
 }
 
-fn channel_id(team: &str, name: &str) -> Result<ChannelId, Status> {
+pub(super) fn channel_id(team: &str, name: &str) -> Result<ChannelId, Status> {
     let bad = |error| invalid("name", format!("{name:?} {error}"));
     Ok(ChannelId {
         team: team_from_wire(team)?,
         name: ChannelName::parse(name).map_err(bad)?,
     })
+}
+
+pub(super) fn candidate(
+    repository: Repository,
+    found: Found,
+    cause: Cause,
+    by: String,
+) -> Box<Candidate> {
+    let Found { digest, facts } = found;
+    Box::new(Candidate {
+        repository,
+        digest,
+        facts,
+        cause,
+        reason: String::new(),
+        by,
+    })
+}
+
+fn warm_from_wire(warm: pb::WarmBounds) -> Result<Warm, Status> {
+    let pb::WarmBounds { min, max } = warm;
+    Warm::new(min, max).map_err(|bad| invalid("warm", bad.to_string()))
+}
+
+/// What is absent stays as it was.
+fn following_from_wire(
+    before: Following,
+    poll_interval: Option<prost_types::Duration>,
+    credentials: Option<String>,
+) -> Result<Following, Status> {
+    let poll = match poll_interval {
+        None => before.poll,
+        Some(wire) => {
+            let bad = |problem: String| invalid("poll_interval", problem);
+            let span = millis_from_wire(&wire).ok_or_else(|| bad("is no span".to_owned()))?;
+            let interval = (span.0 > 0).then(|| PollInterval::new(span));
+            interval
+                .transpose()
+                .map_err(|error| bad(error.to_string()))?
+        }
+    };
+    let credentials = match credentials {
+        None => before.credentials,
+        Some(name) if name.is_empty() => None,
+        Some(name) => {
+            let bad = |error| invalid("credentials", format!("{name:?} {error}"));
+            Some(CredentialsName::parse(&name).map_err(bad)?)
+        }
+    };
+    Ok(Following { poll, credentials })
+}
+
+pub(super) fn by_from_wire(by: String) -> Result<String, Status> {
+    bounded("by", by, BY_MAX)
+}
+
+pub(super) fn reason_from_wire(reason: String) -> Result<String, Status> {
+    bounded("reason", reason, REASON_MAX)
+}
+
+fn bounded(field: &str, text: String, most: usize) -> Result<String, Status> {
+    if text.len() > most {
+        let problem = format!("is {} bytes long; at most {most}", text.len());
+        return Err(invalid(field, problem));
+    }
+    Ok(text)
 }
 
 /// Of the agents that are online, how many hold the channel's digest.
@@ -258,11 +367,11 @@ fn spread(fleet: &Fleet, channel: &Channel) -> Spread {
     spread
 }
 
-fn unresolved(error: ResolveError) -> Status {
-    let chain = crate::error_chain::error_chain(&error);
+pub(super) fn unresolved(field: &str, error: &ResolveError) -> Status {
+    let chain = muster_core::error_chain::error_chain(error);
     if error.is_transient() {
-        Status::unavailable(chain)
-    } else {
-        invalid("repository", chain)
+        return Status::unavailable(chain);
     }
+    let of_credentials = error.is_of_credentials();
+    invalid(if of_credentials { "credentials" } else { field }, chain)
 }

@@ -5,6 +5,7 @@ pub(crate) mod agents;
 pub(crate) mod channels;
 pub(crate) mod duration;
 pub(crate) mod jobs;
+pub(crate) mod rollouts;
 pub(crate) mod session;
 pub(crate) mod spec;
 

@@ -7,6 +7,7 @@ use futures_util::Stream;
 use muster_core::effect::{Answer, Refusal};
 use muster_core::event::Event;
 use muster_core::ids::TaskId;
+use muster_core::image::{BadImage, Digest, DigestPrefix};
 use muster_core::outcome::Outcome;
 use muster_core::ranges::Ranges;
 use muster_proto::v1 as pb;
@@ -59,7 +60,9 @@ impl<S: Store> JobService for Jobs<S> {
         &self,
         request: Request<pb::ListJobsRequest>,
     ) -> Result<Response<pb::ListJobsResponse>, Status> {
-        let query = job_query(request.into_inner())?;
+        let request = request.into_inner();
+        let digest = self.digest(&request.digest).await?;
+        let query = job_query(request, digest)?;
         let page = self.0.store.list_jobs(query).await.map_err(unreadable)?;
         Ok(Response::new(pb::ListJobsResponse {
             jobs: page.rows.iter().map(job_to_wire).collect(),
@@ -213,6 +216,29 @@ impl<S: Store> Jobs<S> {
         row.ok_or_else(|| Status::not_found(format!("no job {id}")))
     }
 
+    /// The digest that a client names, or begins.
+    async fn digest(&self, text: &str) -> Result<Option<Digest>, Status> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let bad = |problem: String| invalid("digest", problem);
+        let prefix: DigestPrefix = text
+            .parse()
+            .map_err(|error: BadImage| bad(error.to_string()))?;
+        if prefix.first == prefix.last {
+            return Ok(Some(prefix.first));
+        }
+        let found = self.0.store.find_digests(prefix).await;
+        match found.map_err(unreadable)?.as_slice() {
+            // What no attempt was ever made on has no jobs, as with all the digits.
+            [] => Ok(Some(prefix.first)),
+            [one] => Ok(Some(*one)),
+            [one, other, ..] => Err(bad(format!(
+                "{text:?} begins more than one digest, such as {one} and {other}: give more of it"
+            ))),
+        }
+    }
+
     /// The task that a client names; its index is within the job's array.
     async fn task(&self, team: &str, job: &str, index: u32) -> Result<TaskId, Status> {
         let job = self.0.resolve_job(team, job).await?;
@@ -234,7 +260,7 @@ fn check_index(row: &JobRow, index: u32) -> Result<(), Status> {
     Err(Status::not_found(problem))
 }
 
-fn job_query(wire: pb::ListJobsRequest) -> Result<JobQuery, Status> {
+fn job_query(wire: pb::ListJobsRequest, digest: Option<Digest>) -> Result<JobQuery, Status> {
     let pb::ListJobsRequest {
         team,
         states,
@@ -243,6 +269,7 @@ fn job_query(wire: pb::ListJobsRequest) -> Result<JobQuery, Status> {
         name,
         page_size: size,
         page_token,
+        digest: _,
     } = wire;
     Ok(JobQuery {
         team: Some(team_from_wire(&team)?),
@@ -250,6 +277,7 @@ fn job_query(wire: pb::ListJobsRequest) -> Result<JobQuery, Status> {
         outcomes: outcomes_from_wire(&outcomes)?,
         labels,
         name: (!name.is_empty()).then_some(name),
+        digest,
         before: token("page_token", &page_token)?,
         limit: page_size(size)?,
     })

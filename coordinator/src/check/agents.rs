@@ -106,7 +106,10 @@ fn link(seen: &Seen, now: Timestamp) -> Option<Finding> {
 fn service(seen: &Seen, now: Timestamp) -> Option<Finding> {
     let what = match &seen.agent.schedulable {
         Schedulable::Yes => return None,
-        Schedulable::Cordoned { reason } => format!("cordoned: {reason}"),
+        Schedulable::Cordoned { reason, until } => {
+            let left = until.map(|at| format!(", tried again in {}", at.since(now)));
+            format!("cordoned{}: {reason}", left.unwrap_or_default())
+        }
         Schedulable::Draining { reason, deadline } => {
             let left = deadline.map(|at| format!(", until in {}", at.since(now)));
             format!("draining{}: {reason}", left.unwrap_or_default())
@@ -165,7 +168,8 @@ fn wedged(seen: &Seen, _: Timestamp) -> Option<Finding> {
 fn orphans(seen: &Seen, _: Timestamp) -> Option<Finding> {
     let count = figure(seen, AGENT_ORPHANS)?;
     let what = format!("{count} containers of ours run and are in no journal");
-    let advice = "look at them (docker ps --filter label=muster.cluster) and stop them by hand";
+    let advice = "restart the agent: those that hold a task are taken up again, and the others are stopped, what nobody \
+                  knows after 10 minutes";
     Some(Finding::of(
         "agent_orphans",
         Verdict::Warning,

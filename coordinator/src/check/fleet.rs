@@ -14,6 +14,9 @@ use crate::store::Store;
 const PART: usize = 1_000;
 /// Between two looks, so that a check of a large fleet never holds up the driver.
 const BETWEEN: Duration = Duration::from_millis(5);
+/// The same when nobody waits for the result, so that the share of the driver's time that checks take does not grow
+/// with what there is to check.
+pub(super) const UNHURRIED: Duration = Duration::from_millis(100);
 /// Violations that are kept; a broken fleet may have one for each task.
 const KEPT: usize = 1_000;
 /// A task that has not moved for so long has a visible reason, or is stuck.
@@ -22,7 +25,10 @@ const PATIENCE: Millis = Millis::from_secs(60);
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Every invariant that does not hold, up to a thousand, in looks that each cost the driver little.
-pub(super) async fn broken(driver: &DriverHandle) -> Result<Vec<Broken>, DriverGone> {
+pub(super) async fn broken(
+    driver: &DriverHandle,
+    between: Duration,
+) -> Result<Vec<Broken>, DriverGone> {
     let mut found = Vec::new();
     let mut next = Some(Cursor::START);
     while let Some(cursor) = next {
@@ -32,7 +38,7 @@ pub(super) async fn broken(driver: &DriverHandle) -> Result<Vec<Broken>, DriverG
         found.truncate(KEPT);
         next = after;
         if next.is_some() {
-            tokio::time::sleep(BETWEEN).await;
+            tokio::time::sleep(between).await;
         }
     }
     Ok(found)
@@ -40,7 +46,7 @@ pub(super) async fn broken(driver: &DriverHandle) -> Result<Vec<Broken>, DriverG
 
 pub(super) async fn invariants<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
     const CHECK: &str = "invariants";
-    let Ok(found) = broken(&shared.driver).await else {
+    let Ok(found) = broken(&shared.driver, BETWEEN).await else {
         return vec![Finding::unknown(CHECK, "the coordinator is stopping")];
     };
     let told = found.iter().map(told).collect();
@@ -112,13 +118,11 @@ pub(super) async fn stuck<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
 pub(super) async fn quarantine<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
     const CHECK: &str = "quarantine";
     let held = shared.driver.look(|fleet, _| {
-        let tasks = fleet.jobs().map(|live| {
-            let held = live.tasks.values().filter(|task| task.is_quarantined());
-            (live.job.team.clone(), held.count())
-        });
+        let held = fleet.tasks().filter(|(_, task)| task.is_quarantined());
+        let jobs = held.filter_map(|(id, _)| fleet.job(id.job));
         let mut teams = std::collections::BTreeMap::new();
-        for (team, count) in tasks.filter(|(_, count)| *count > 0) {
-            *teams.entry(team).or_insert(0) += count;
+        for live in jobs {
+            *teams.entry(live.job.team.clone()).or_insert(0) += 1;
         }
         teams
     });

@@ -25,7 +25,7 @@ pub(super) async fn store<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
     const CHECK: &str = "store";
     match shared.store.check().await {
         Err(error) => {
-            let what = crate::error_chain::error_chain(&error);
+            let what = muster_core::error_chain::error_chain(&error);
             vec![Finding::of(CHECK, Verdict::Problem, "", what, STORE_ADVICE)]
         }
         Ok(problems) => {
@@ -60,20 +60,15 @@ pub(super) async fn memory_and_rows<S: Store>(shared: &Shared<S>) -> Vec<Finding
     let revisions = shared.store.revisions();
     let memory = shared.driver.look(move |fleet, _| {
         let jobs = fleet.jobs().take(JOBS);
-        let tasks = fleet
-            .jobs()
-            .flat_map(|live| live.tasks.keys().map(|index| (live.job.id, *index)));
-        let tasks = tasks.take(TASKS).filter_map(|(job, index)| {
-            let id = TaskId { job, index };
-            Some((id, fleet.task_row(id)?))
-        });
+        let tasks = fleet.tasks().take(TASKS);
+        let tasks = tasks.filter_map(|(id, _)| Some((id, fleet.task_row(id)?)));
         Memory {
             rev: *revisions.borrow(),
             jobs: jobs
                 .map(|live| (live.job.id, live.progress.clone()))
                 .collect(),
             tasks: tasks.collect(),
-            all: fleet.jobs().map(|live| live.job.id).collect(),
+            all: fleet.job_ids().collect(),
         }
     });
     let Ok(memory) = memory.await else {
@@ -82,7 +77,7 @@ pub(super) async fn memory_and_rows<S: Store>(shared: &Shared<S>) -> Vec<Finding
     match differences(&*shared.store, memory).await {
         Err(error) => vec![Finding::unknown(
             CHECK,
-            crate::error_chain::error_chain(&error),
+            muster_core::error_chain::error_chain(&error),
         )],
         Ok(found) => {
             let told = found.into_iter().map(|(subject, what)| {

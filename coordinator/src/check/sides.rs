@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::{Finding, OUTSIDE_DEADLINE, Verdict, or_ok};
 use crate::api::Shared;
 use crate::metrics::{Metrics, PushResult};
+use crate::registry::Access;
 use crate::store::Store;
 
-/// Registries that are asked; one channel stands for all of a registry.
+/// Registries that are asked; one channel stands for all of a registry that show it the same.
 const REGISTRIES: usize = 10;
 
 pub(super) async fn registries<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
@@ -16,7 +17,8 @@ pub(super) async fn registries<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
         let channels = fleet.channels();
         let one = channels.map(|channel| {
             let registry = channel.repository.registry().to_owned();
-            (registry, (channel.repository.clone(), channel.tag.clone()))
+            let credentials = channel.following.credentials.clone();
+            ((registry, credentials), channel.clone())
         });
         one.collect::<BTreeMap<_, _>>()
     });
@@ -27,11 +29,16 @@ pub(super) async fn registries<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
         return vec![Finding::ok(CHECK, "no channel follows one")];
     }
     let count = channels.len();
-    let asked = channels.iter().take(REGISTRIES).map(async |(registry, (repository, tag))| {
-        let answer = shared.registry.resolve(repository, tag);
+    let asked = channels.iter().take(REGISTRIES).map(async |((registry, _), channel)| {
+        let (repository, tag) = (&channel.repository, &channel.tag);
+        let access = Access {
+            repository,
+            credentials: channel.following.credentials.as_ref(),
+        };
+        let answer = shared.registry.resolve(access, tag);
         let what = match tokio::time::timeout(OUTSIDE_DEADLINE, answer).await {
             Ok(Ok(_)) => return None,
-            Ok(Err(error)) => crate::error_chain::error_chain(&error),
+            Ok(Err(error)) => muster_core::error_chain::error_chain(&error),
             Err(_) => format!("no answer within {} s", OUTSIDE_DEADLINE.as_secs()),
         };
         let what = muster_core::redact::redact(&format!("{repository}:{tag}: {what}"));

@@ -25,6 +25,8 @@ fn healthy() -> Seen {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: "20.10.24".to_owned(),
             boot_id: String::new(),
+            leases: false,
+            platform: String::new(),
         },
         link: Link::Online {
             session: SessionNo(1),
@@ -113,7 +115,10 @@ fn an_agent_that_is_out_of_sight_is_a_problem_and_one_given_up_a_warning() {
 fn what_agents_say_of_their_hosts_is_judged() {
     let reason = "slow disk".to_owned();
     let cordoned = only(with(|seen| {
-        seen.agent.schedulable = Schedulable::Cordoned { reason }
+        seen.agent.schedulable = Schedulable::Cordoned {
+            reason,
+            until: None,
+        }
     }));
     assert_eq!(
         cordoned,

@@ -26,7 +26,7 @@ pub(crate) async fn keep(driver: DriverHandle, metrics: Metrics, stop: Cancellat
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
         }
-        let Ok(found) = fleet::broken(&driver).await else {
+        let Ok(found) = fleet::broken(&driver, fleet::UNHURRIED).await else {
             return;
         };
         tell(&metrics, &mut told, found);

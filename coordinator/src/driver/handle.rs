@@ -8,9 +8,10 @@ use muster_core::fleet::Fleet;
 use muster_core::ids::{AgentId, SessionNo, Ticket};
 use muster_core::job::Job;
 use muster_core::time::Timestamp;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ORDERS, Orders};
+use super::{ORDERS, Orders, SUBMISSIONS};
 
 /// Reads the fleet after a commit.
 pub(super) type Look = Box<dyn FnOnce(&Fleet, Timestamp) + Send>;
@@ -24,10 +25,6 @@ pub(super) enum Input {
         event: Request,
         answer: oneshot::Sender<Answer>,
     },
-    Submit {
-        jobs: Vec<Arc<Job>>,
-        answer: oneshot::Sender<Answer>,
-    },
     Attach {
         agent: AgentId,
         session: SessionNo,
@@ -36,14 +33,32 @@ pub(super) enum Input {
     Look(Look),
 }
 
+/// Jobs of one request. They line up apart from everything else; see [`super::Driver`].
+pub(super) struct Submission {
+    pub jobs: Vec<Arc<Job>>,
+    pub answer: oneshot::Sender<Answer>,
+}
+
 /// The driver has stopped, and with it the coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the coordinator is stopping")]
 pub struct DriverGone;
 
-/// A way to the driver; cheap to clone. Every call waits while the driver's queue is full.
+/// Why jobs were not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotSubmitted {
+    #[error("{SUBMISSIONS} submissions wait already; make the same call again in a moment")]
+    Busy,
+    #[error(transparent)]
+    Gone(#[from] DriverGone),
+}
+
+/// A way to the driver; cheap to clone. Every call but a submission waits while the driver's queue is full.
 #[derive(Debug, Clone)]
-pub struct DriverHandle(mpsc::Sender<Input>);
+pub struct DriverHandle {
+    inputs: mpsc::Sender<Input>,
+    submissions: mpsc::Sender<Submission>,
+}
 
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -51,9 +66,21 @@ impl std::fmt::Debug for Input {
     }
 }
 
+impl std::fmt::Debug for Submission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Submission")
+    }
+}
+
 impl DriverHandle {
-    pub(super) const fn new(sender: mpsc::Sender<Input>) -> Self {
-        Self(sender)
+    pub(super) const fn new(
+        inputs: mpsc::Sender<Input>,
+        submissions: mpsc::Sender<Submission>,
+    ) -> Self {
+        Self {
+            inputs,
+            submissions,
+        }
     }
 
     /// News that nobody waits for.
@@ -61,7 +88,7 @@ impl DriverHandle {
     /// # Errors
     /// If the driver has stopped.
     pub async fn tell(&self, event: Event) -> Result<(), DriverGone> {
-        self.0
+        self.inputs
             .send(Input::Tell(event))
             .await
             .map_err(|_| DriverGone)
@@ -80,21 +107,37 @@ impl DriverHandle {
             event: Box::new(event),
             answer,
         };
-        self.0.send(input).await.map_err(|_| DriverGone)?;
+        self.inputs.send(input).await.map_err(|_| DriverGone)?;
         answered.await.map_err(|_| DriverGone)
+    }
+
+    /// Whether a submission has a place in the line now. Without one there is no use in reading it.
+    ///
+    /// # Errors
+    /// If it has none, or the driver has stopped.
+    pub fn has_room(&self) -> Result<(), NotSubmitted> {
+        match self.submissions.capacity() {
+            _ if self.submissions.is_closed() => Err(DriverGone.into()),
+            0 => Err(NotSubmitted::Busy),
+            _ => Ok(()),
+        }
     }
 
     /// Submits jobs; all of them are taken or none.
     ///
     /// # Errors
-    /// If the driver has stopped. Whether the jobs are stored is then unknown.
-    pub async fn submit(&self, jobs: Vec<Arc<Job>>) -> Result<Answer, DriverGone> {
+    /// At once if too many submissions wait already. If the driver has stopped; whether the jobs are stored is then
+    /// unknown.
+    pub async fn submit(&self, jobs: Vec<Arc<Job>>) -> Result<Answer, NotSubmitted> {
         let (answer, answered) = oneshot::channel();
-        self.0
-            .send(Input::Submit { jobs, answer })
-            .await
-            .map_err(|_| DriverGone)?;
-        answered.await.map_err(|_| DriverGone)
+        let submission = Submission { jobs, answer };
+        self.submissions
+            .try_send(submission)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => NotSubmitted::Busy,
+                TrySendError::Closed(_) => DriverGone.into(),
+            })?;
+        Ok(answered.await.map_err(|_| DriverGone)?)
     }
 
     /// Looks at the fleet when what it shows is durable.
@@ -110,7 +153,7 @@ impl DriverHandle {
             // A caller that went away does not need it.
             let _ = found.send(look(fleet, now));
         });
-        self.0
+        self.inputs
             .send(Input::Look(look))
             .await
             .map_err(|_| DriverGone)?;
@@ -119,7 +162,7 @@ impl DriverHandle {
 
     /// Returns when the driver has stopped, and with it everything that clients could wait for.
     pub async fn stopped(&self) {
-        self.0.closed().await;
+        self.inputs.closed().await;
     }
 
     /// Opens the way for an agent's orders. It ends when a newer stream of the agent takes over, or
@@ -138,7 +181,7 @@ impl DriverHandle {
             session,
             orders,
         };
-        self.0.send(input).await.map_err(|_| DriverGone)?;
+        self.inputs.send(input).await.map_err(|_| DriverGone)?;
         Ok(received)
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::channel::ChannelId;
 use muster_core::effect::Notice;
 use muster_core::fleet::Fleet;
-use muster_core::ids::AttemptId;
+use muster_core::ids::{AgentId, AttemptId};
 use muster_core::job::Job;
 use muster_core::outcome::{End, Usage};
+use muster_core::rollout::{Moment, Rollout};
 
 use super::Clock;
 use crate::metrics::Metrics;
@@ -59,12 +61,7 @@ impl Observers {
                 agent,
                 failures,
                 cordoned,
-            } => {
-                tracing::error!(
-                    agent.id = %agent, failures, cordoned,
-                    "attempts do not start on this agent"
-                );
-            }
+            } => self.nothing_starts(&agent, failures, cordoned),
             Notice::SafeModeEntered(why) => {
                 tracing::error!(%why, "safe mode: nothing is started or stopped");
             }
@@ -77,13 +74,15 @@ impl Observers {
                 );
             }
             Notice::JobEnded { job } => tracing::info!(job.id = %job, "job ended"),
-            Notice::AgentChanged { agent } => {
-                let known = fleet.agents().find(|known| known.id == agent);
-                let link = known.map(|known| known.link);
-                tracing::info!(agent.id = %agent, ?link, "agent changed");
-            }
+            Notice::AgentChanged { agent } => agent_changed(fleet, &agent),
             Notice::SuspicionBegan { missing, known } => alarm(missing, known),
             Notice::SuspicionEnded => tracing::warn!("the coordinator trusts its link again"),
+            Notice::RolloutMoved {
+                channel,
+                release,
+                moment,
+                ended,
+            } => self.rollout_moved(&channel, release, &moment, ended.as_deref()),
             Notice::Released { channel, release } => {
                 self.metrics.released(release.cause);
                 tracing::info!(
@@ -93,6 +92,35 @@ impl Observers {
                 );
             }
         }
+    }
+
+    fn nothing_starts(&self, agent: &AgentId, failures: u32, cordoned: bool) {
+        if cordoned {
+            self.metrics.agent_cordoned();
+        }
+        tracing::error!(
+            agent.id = %agent, failures, cordoned,
+            "attempts do not start on this agent"
+        );
+    }
+
+    fn rollout_moved(
+        &self,
+        channel: &ChannelId,
+        release: u64,
+        moment: &Moment,
+        ended: Option<&Rollout>,
+    ) {
+        if let Some(rollout) = ended {
+            if let Some((how, took)) = rollout.end() {
+                self.metrics.rollout_ended(how, took);
+            }
+            crate::telemetry::rollout_ended(rollout);
+        }
+        tracing::info!(
+            team = %channel.team, channel = %channel.name, release,
+            phase = moment.phase.as_str(), what = moment.what, "rollout"
+        );
     }
 
     fn attempt_ended(
@@ -123,6 +151,12 @@ impl Observers {
             });
         }
     }
+}
+
+fn agent_changed(fleet: &Fleet, agent: &AgentId) {
+    let known = fleet.agents().find(|known| known.id == *agent);
+    let link = known.map(|known| known.link);
+    tracing::info!(agent.id = %agent, ?link, "agent changed");
 }
 
 fn alarm(missing: usize, known: usize) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::contract::{self, Service};
-use crate::poll::{self, ChannelSink, FollowedChannel};
+use crate::poll::{self, ChannelSink, FollowedChannel, Found};
 use crate::registry::fake::FakeRegistry;
 use crate::registry::{self, OciRegistry, Registry};
 
@@ -28,13 +28,11 @@ impl ChannelSink for Sink {
         Box::pin(async move { channels })
     }
 
-    fn resolved(
-        &self,
-        channel: FollowedChannel,
-        digest: Digest,
-        cause: Cause,
-    ) -> BoxFuture<'_, ()> {
-        self.told.lock().unwrap().push((channel, digest, cause));
+    fn resolved(&self, channel: FollowedChannel, found: Found, cause: Cause) -> BoxFuture<'_, ()> {
+        self.told
+            .lock()
+            .unwrap()
+            .push((channel, found.digest, cause));
         Box::pin(async {})
     }
 }
@@ -108,6 +106,7 @@ fn channel(name: &str, repository: &str) -> FollowedChannel {
         repository: repository.parse().unwrap(),
         tag: Tag::parse("latest").unwrap(),
         current: None,
+        following: Default::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use muster_core::logframe::{self, Frame, LogStream};
 use muster_core::time::Timestamp;
 
 use super::following::Follower;
-use super::{Entry, LogPage, LogStore, Paths, ReadError, ReadOptions};
+use super::{Entry, Inner, LogPage, LogStore, Paths, ReadError, ReadOptions};
 
 /// Bytes of log read at a time: several of the largest frames.
 const PAGE: u64 = 256 << 10;
@@ -139,9 +139,9 @@ impl Reader {
         let most = PAGE.min(end.saturating_sub(position));
         let read = self
             .store
-            .blocking(move |inner| inner.paths(attempt).read(position, most))
+            .blocking(move |inner| inner.read(attempt, position, most))
             .await;
-        read.map_err(|source| ReadError::Disk { attempt, source })
+        read.map_err(|undone| undone.of_read(attempt))
     }
 
     /// The entries of all whole frames that pass the filter. A cut frame at the end is left for later.
@@ -176,6 +176,31 @@ struct Chunk {
     bytes: Bytes,
     /// The log was complete before these bytes were read.
     complete: bool,
+}
+
+impl Inner {
+    /// Up to `most` bytes from `position`. A log that isn't there is empty.
+    fn read(&self, attempt: AttemptId, position: u64, most: u64) -> io::Result<Chunk> {
+        // In this order: a file that is gone has become a row.
+        let file = self.paths(attempt).read(position, most)?;
+        if file.complete {
+            return Ok(file);
+        }
+        let Some(frames) = self.small.frames(attempt)? else {
+            return Ok(file);
+        };
+        let frames = Bytes::from(frames);
+        let within = |place: u64| {
+            usize::try_from(place)
+                .unwrap_or(usize::MAX)
+                .min(frames.len())
+        };
+        let bytes = frames.slice(within(position)..within(position.saturating_add(most)));
+        Ok(Chunk {
+            bytes,
+            complete: true,
+        })
+    }
 }
 
 impl Paths {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{LogPage, LogStore, ReadError, ReadOptions, Stored};
+use super::{LogPage, LogStore, ReadError, ReadOptions, Stored, WriteError};
 
 const OUT: LogStream = LogStream::Stdout;
 const ERR: LogStream = LogStream::Stderr;
@@ -148,6 +148,64 @@ async fn a_wrong_checksum_makes_the_agent_start_again() {
     assert_eq!(wrong, part(0));
 
     complete(&store, attempt(0), &bytes).await;
+}
+
+#[tokio::test]
+async fn a_small_log_that_comes_whole_leaves_no_file() {
+    let (directory, store) = store();
+    for (index, bytes) in [
+        (0, log(&[(OUT, "one\n"), (ERR, "two\n")])),
+        (1, Bytes::new()),
+    ] {
+        let crc32 = crc32fast::hash(&bytes);
+        let whole = Stored {
+            length: length(&bytes),
+            complete: true,
+        };
+        let wrong = store.keep_whole(attempt(index), crc32 ^ 1, bytes.clone());
+        assert_eq!(wrong.await.unwrap(), None);
+        for _ in 0..2 {
+            let kept = store.keep_whole(attempt(index), crc32, bytes.clone());
+            assert_eq!(kept.await.unwrap(), Some(whole));
+        }
+        assert_eq!(store.append(attempt(index), 0, bytes).await.unwrap(), whole);
+    }
+    drop(store);
+
+    let path = directory.path().join("logs");
+    let job = path.join(attempt(0).task.job.to_string());
+    assert!(!job.exists());
+    let store = LogStore::open(&path).unwrap();
+    let read = texts(store.entries(attempt(0), ReadOptions::default())).await;
+    assert_eq!(read, (vec!["one\n".to_owned(), "two\n".to_owned()], true));
+    let read = texts(store.entries(attempt(1), ReadOptions::default())).await;
+    assert_eq!(read, (Vec::new(), true));
+}
+
+#[tokio::test]
+async fn a_log_becomes_a_row_if_it_is_small() {
+    let (directory, store) = store();
+    let long = "x".repeat(60_000) + "\n";
+    let long = log(&[(OUT, &long), (OUT, &long)]);
+    assert_eq!(
+        store
+            .keep_whole(attempt(1), crc32fast::hash(&long), long.clone())
+            .await
+            .unwrap(),
+        None
+    );
+    complete(&store, attempt(0), &log(&[(OUT, "one\n")])).await;
+    complete(&store, attempt(1), &long).await;
+
+    let job = directory
+        .path()
+        .join("logs")
+        .join(attempt(0).task.job.to_string());
+    let files = std::fs::read_dir(job).unwrap();
+    let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names, ["1-1.log"]);
+    let read = texts(store.entries(attempt(0), ReadOptions::default())).await;
+    assert_eq!(read, (vec!["one\n".to_owned()], true));
 }
 
 #[tokio::test]
@@ -334,4 +392,20 @@ async fn damage_is_named_with_its_place() {
         matches!(result, Err(ReadError::Damaged { position: 17, .. })),
         "{result:?}"
     );
+}
+
+#[test]
+fn whoever_asks_while_everything_stops_is_told_so() {
+    let (_directory, store) = store();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let handle = runtime.handle().clone();
+    runtime.shutdown_background();
+    let _inside = handle.enter();
+    let read = futures_util::FutureExt::now_or_never(store.stored(attempt(0)));
+    let read = read.expect("there is nobody to wait for").unwrap_err();
+    assert!(matches!(read, ReadError::Stopping), "{read}");
+    let write = store.append(attempt(0), 0, log(&[(OUT, "a\n")]));
+    let write = futures_util::FutureExt::now_or_never(write);
+    let write = write.expect("there is nobody to wait for").unwrap_err();
+    assert!(matches!(write, WriteError::Stopping), "{write}");
 }

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use muster_core::ids::AttemptId;
 use muster_failpoint::{self as failpoint, Point};
+use tokio::runtime::Handle;
 
+use super::small::{SMALL, SmallLogs};
+use super::sync::Syncs;
 use super::{Inner, Paths, Stored, make_directory};
 
 /// Files that stay open; the one that was not used for longest is closed for the next.
@@ -19,8 +22,11 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 const BUFFER: usize = 256 << 10;
 
 /// The logs that grow.
-#[derive(Debug, Default)]
-pub(super) struct OpenLogs(Mutex<Table>);
+#[derive(Debug)]
+pub(super) struct OpenLogs {
+    table: Mutex<Table>,
+    syncs: Arc<Syncs>,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -42,6 +48,7 @@ struct OpenLog {
     synced: Instant,
     /// Appended to since `synced`.
     dirty: bool,
+    syncs: Arc<Syncs>,
 }
 
 impl Inner {
@@ -52,13 +59,13 @@ impl Inner {
         data: &[u8],
     ) -> io::Result<Stored> {
         let paths = self.paths(attempt);
-        let stored = paths.stored()?;
+        let stored = self.stored(attempt)?;
         // Asking where to go on makes no file.
         if stored.complete || offset != stored.length || data.is_empty() {
             return Ok(stored);
         }
-        let Some(log) = self.open.get(attempt, &paths)? else {
-            return paths.stored();
+        let Some(log) = self.open.get(attempt, &paths, &self.small)? else {
+            return self.stored(attempt);
         };
         let mut log = lock(&log);
         // Somebody else, with an older stream of the same agent, may have been faster.
@@ -71,12 +78,12 @@ impl Inner {
 
     pub(super) fn finish(&self, attempt: AttemptId, crc32: u32, length: u64) -> io::Result<Stored> {
         let paths = self.paths(attempt);
-        let stored = paths.stored()?;
+        let stored = self.stored(attempt)?;
         if stored.complete || stored.length < length {
             return Ok(stored);
         }
-        let Some(log) = self.open.get(attempt, &paths)? else {
-            return paths.stored();
+        let Some(log) = self.open.get(attempt, &paths, &self.small)? else {
+            return self.stored(attempt);
         };
         let mut log = lock(&log);
         if log.stored.complete {
@@ -86,33 +93,63 @@ impl Inner {
             log.forget()?;
             return Ok(log.stored);
         }
-        log.file.sync_all()?;
-        failpoint::hit(Point::LogBeforeFinal);
-        std::fs::rename(&paths.part, &paths.complete)?;
-        File::open(&paths.directory)?.sync_all()?;
-        failpoint::hit(Point::LogFinal);
+        match usize::try_from(length) {
+            Ok(size) if size <= SMALL => self.complete_small(attempt, &paths, &mut log)?,
+            Ok(_) | Err(_) => log.complete_file(&paths)?,
+        }
         log.stored.complete = true;
         self.open.close(attempt);
         Ok(log.stored)
     }
 }
 
+impl Inner {
+    fn complete_small(
+        &self,
+        attempt: AttemptId,
+        paths: &Paths,
+        log: &mut OpenLog,
+    ) -> io::Result<()> {
+        let mut frames = Vec::new();
+        log.file.seek(SeekFrom::Start(0))?;
+        log.file.read_to_end(&mut frames)?;
+        failpoint::hit(Point::LogBeforeFinal);
+        Handle::current().block_on(self.small.put(attempt, frames.into()))?;
+        failpoint::hit(Point::LogFinal);
+        // The row counts, also beside a file.
+        let _ = std::fs::remove_file(&paths.part);
+        Ok(())
+    }
+}
+
 impl OpenLogs {
+    pub(super) fn new(syncs: Arc<Syncs>) -> Self {
+        Self {
+            table: Mutex::default(),
+            syncs,
+        }
+    }
+
     /// The open log; `None`: it is complete. Until `close` says so its slot is there, and says it too, so
     /// a complete log never gets a second beginning.
-    fn get(&self, attempt: AttemptId, paths: &Paths) -> io::Result<Option<Arc<Mutex<OpenLog>>>> {
-        let mut table = lock(&self.0);
+    fn get(
+        &self,
+        attempt: AttemptId,
+        paths: &Paths,
+        small: &SmallLogs,
+    ) -> io::Result<Option<Arc<Mutex<OpenLog>>>> {
+        let mut table = lock(&self.table);
         table.clock += 1;
         let used = table.clock;
         if let Some(slot) = table.logs.get_mut(&attempt) {
             slot.used = used;
             return Ok(Some(slot.log.clone()));
         }
-        if paths.complete.try_exists()? {
+        if paths.complete.try_exists()? || small.length(attempt)?.is_some() {
             return Ok(None);
         }
         let closed = table.make_room();
-        let log = Arc::new(Mutex::new(OpenLog::open(paths)?));
+        let log = Arc::new(Mutex::new(OpenLog::open(paths, &self.syncs)?));
         table.logs.insert(
             attempt,
             Slot {
@@ -128,7 +165,7 @@ impl OpenLogs {
     }
 
     fn close(&self, attempt: AttemptId) {
-        lock(&self.0).logs.remove(&attempt);
+        lock(&self.table).logs.remove(&attempt);
     }
 }
 
@@ -149,7 +186,7 @@ impl Table {
 }
 
 impl OpenLog {
-    fn open(paths: &Paths) -> io::Result<Self> {
+    fn open(paths: &Paths, syncs: &Arc<Syncs>) -> io::Result<Self> {
         make_directory(&paths.directory)?;
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true).create(true).mode(0o600);
@@ -164,6 +201,7 @@ impl OpenLog {
             stored,
             synced: Instant::now(),
             dirty: false,
+            syncs: Arc::clone(syncs),
         })
     }
 
@@ -183,10 +221,20 @@ impl OpenLog {
 
     fn sync(&mut self) -> io::Result<()> {
         if self.dirty {
-            self.file.sync_data()?;
+            self.syncs.ended(self.file.sync_data())?;
             self.dirty = false;
         }
         self.synced = Instant::now();
+        Ok(())
+    }
+
+    fn complete_file(&self, paths: &Paths) -> io::Result<()> {
+        self.syncs.ended(self.file.sync_all())?;
+        failpoint::hit(Point::LogBeforeFinal);
+        std::fs::rename(&paths.part, &paths.complete)?;
+        let directory = File::open(&paths.directory)?;
+        self.syncs.ended(directory.sync_all())?;
+        failpoint::hit(Point::LogFinal);
         Ok(())
     }
 
@@ -194,7 +242,8 @@ impl OpenLog {
     fn checksum(&mut self) -> io::Result<u32> {
         self.file.seek(SeekFrom::Start(0))?;
         let mut hasher = crc32fast::Hasher::new();
-        let mut buffer = vec![0; BUFFER];
+        let size = usize::try_from(self.stored.length).unwrap_or(BUFFER);
+        let mut buffer = vec![0; size.clamp(1, BUFFER)];
         loop {
             match self.file.read(&mut buffer)? {
                 0 => return Ok(hasher.finalize()),

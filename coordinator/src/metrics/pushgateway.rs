@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::error_chain::error_chain;
 use muster_core::ids::{JobName, TeamName};
 use muster_core::outcome::{Outcome, Usage};
 use muster_core::promtext::{self, Bounds};
@@ -16,8 +17,6 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-use crate::error_chain::error_chain;
 
 use super::{Metrics, PushResult};
 

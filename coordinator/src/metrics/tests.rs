@@ -34,6 +34,7 @@ fn counts_are_shown_under_the_names_in_the_constants() {
     metrics.webhook("harbor", "accepted");
     metrics.resolved("ok");
     metrics.released(muster_core::channel::Cause::Webhook);
+    metrics.rollout_ended(Conclusion::RolledBack, Millis(90_000));
     metrics.pushed(PushResult::Dropped);
     metrics.set_push_groups(4);
     metrics.task_series_dropped(5);
@@ -54,6 +55,10 @@ fn counts_are_shown_under_the_names_in_the_constants() {
         "muster_webhooks_total{adapter=\"harbor\",result=\"accepted\"} 1",
         "muster_registry_resolves_total{result=\"ok\"} 1",
         "muster_releases_total{cause=\"webhook\"} 1",
+        "muster_rollouts_total{how=\"rolled_back\"} 1",
+        "muster_rollout_duration_seconds_sum{how=\"rolled_back\"} 90.0",
+        "muster_rollout_duration_seconds_bucket{le=\"60.0\",how=\"rolled_back\"} 0",
+        "muster_rollout_duration_seconds_bucket{le=\"180.0\",how=\"rolled_back\"} 1",
         "muster_pushes_total{result=\"dropped\"} 1",
         "muster_push_groups 4",
         "muster_task_series_dropped_total 5",

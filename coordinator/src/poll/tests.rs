@@ -21,12 +21,8 @@ impl ChannelSink for Sink {
         Box::pin(async move { channels })
     }
 
-    fn resolved(
-        &self,
-        channel: FollowedChannel,
-        digest: Digest,
-        cause: Cause,
-    ) -> BoxFuture<'_, ()> {
+    fn resolved(&self, channel: FollowedChannel, found: Found, cause: Cause) -> BoxFuture<'_, ()> {
+        let Found { digest, facts: _ } = found;
         self.told.lock().unwrap().push((channel, digest, cause));
         if let Some(then) = self.then.lock().unwrap().take() {
             then();
@@ -106,6 +102,7 @@ fn channel(name: &str, image: &str) -> FollowedChannel {
         repository: repository.parse().unwrap(),
         tag: Tag::parse(tag).unwrap(),
         current: None,
+        following: Following::default(),
     }
 }
 
@@ -124,7 +121,9 @@ fn hint(image: &str) -> Hint {
 
 fn unreachable() -> ResolveError {
     ResolveError::Unreachable {
-        source: TransportError::TimedOut,
+        source: TransportError::TimedOut {
+            after: Duration::from_secs(20),
+        },
     }
 }
 
@@ -146,15 +145,6 @@ async fn the_first_poll_is_at_once_and_the_next_after_the_interval() {
     assert!(began.elapsed() >= interval.mul_f64(0.9));
 }
 
-#[test]
-fn a_jittered_interval_is_a_tenth_shorter_to_a_tenth_longer() {
-    let interval = Duration::from_secs(100);
-    for _ in 0..100 {
-        let jittered = jittered(interval).as_secs_f64();
-        assert!((89.9..=110.1).contains(&jittered), "{jittered}");
-    }
-}
-
 #[tokio::test]
 async fn a_hint_makes_a_look_at_the_matching_channels_only() {
     let etl = channel("etl", "reg.example/etl:latest");
@@ -162,12 +152,13 @@ async fn a_hint_makes_a_look_at_the_matching_channels_only() {
     let web = channel("web", "reg.example/web:latest");
     let rig = Rig::start(&[&etl, &old, &web]);
     rig.told(3).await;
+    rig.registry.push(&etl.repository, &etl.tag, digest(2));
 
     rig.follower.hint(hint("reg.example/etl:latest")).unwrap();
     rig.follower.hint(hint("other.example/web:latest")).unwrap();
 
     let told = rig.told(4).await;
-    assert_eq!(told[3..], [(etl, digest(1), Cause::Webhook)]);
+    assert_eq!(told[3..], [(etl, digest(2), Cause::Webhook)]);
 }
 
 #[tokio::test]
@@ -176,6 +167,10 @@ async fn a_hint_without_a_tag_concerns_all_tags_and_one_without_a_host_all_hosts
     let old = channel("etl-old", "reg.example/etl:v1");
     let rig = Rig::start(&[&etl, &old]);
     rig.told(2).await;
+    for channel in [&etl, &old] {
+        let (repository, tag) = (&channel.repository, &channel.tag);
+        rig.registry.push(repository, tag, digest(2));
+    }
 
     let any_host = Hint {
         any_host: true,
@@ -207,16 +202,24 @@ async fn a_burst_of_hints_is_one_look_at_a_time_and_one_after_the_last() {
     rig.registry.push(&etl.repository, &etl.tag, digest(9));
     rig.registry.release();
 
-    let told = rig.told(3).await;
-    assert_eq!(told[2], (etl, digest(9), Cause::Webhook));
-    assert_eq!(rig.registry.asked().len(), 3);
+    // The last one brings no news, so there are three more looks.
+    let told = rig.told(6).await;
+    assert_eq!(told[5], (etl, digest(9), Cause::Webhook));
+    assert_eq!(rig.registry.asked().len(), 6);
     assert_eq!(rig.registry.most_in_flight(), 1);
 }
 
 #[tokio::test]
 async fn a_hint_that_comes_before_the_tag_has_moved_is_not_lost() {
+    // The channel is where its tag is, or a rollout to there is under way.
+    for current in [digest(1), digest(3)] {
+        second_look(current).await;
+    }
+}
+
+async fn second_look(current: Digest) {
     let mut etl = channel("etl", "reg.example/etl:latest");
-    etl.current = Some(digest(1));
+    etl.current = Some(current);
     let rig = Rig::start(&[&etl]);
     rig.told(1).await;
 
@@ -241,7 +244,8 @@ async fn a_look_that_a_hint_asked_for_is_tried_again_and_its_problem_is_shown() 
     rig.told(1).await;
     let first = rig.follower.last_look(&etl.id);
     assert!(first.resolved.is_some() && first.problem.is_none());
-    for _ in 0..3 {
+    // Three tries of each of two looks.
+    for _ in 0..6 {
         rig.registry.fail_next(unreachable());
     }
 
@@ -290,7 +294,7 @@ async fn a_caller_that_waits_gets_the_digest_or_the_error() {
     );
 
     rig.registry.push(&etl.repository, &etl.tag, digest(3));
-    assert_eq!(rig.follower.look(&etl).await.unwrap(), digest(3));
+    assert_eq!(rig.follower.look(&etl).await.unwrap().digest, digest(3));
     assert!(rig.sink.told.lock().unwrap().is_empty());
 }
 
@@ -304,5 +308,24 @@ async fn the_follower_ends_when_told_to_even_if_a_registry_hangs() {
 
     rig.stop.cancel();
 
+    rig.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_channel_shows_its_own_credentials_and_only_those() {
+    let usual = channel("usual", "reg.example/etl:main");
+    let mut named = channel("named", "reg.example/etl:main");
+    let acme = CredentialsName::parse("acme").unwrap();
+    named.following.credentials = Some(acme.clone());
+
+    let rig = Rig::start(&[&usual, &named]);
+
+    let told = rig.told(2).await;
+    let names: BTreeSet<_> = told.iter().map(|(of, ..)| of.id.name.to_string()).collect();
+    assert_eq!(names, ["named".to_owned(), "usual".to_owned()].into());
+    let mut shown = rig.registry.shown();
+    shown.sort();
+    assert_eq!(shown, [None, Some(acme)], "one look with each");
+    rig.stop.cancel();
     rig.task.await.unwrap();
 }

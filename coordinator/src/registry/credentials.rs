@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
+use muster_core::ids::CredentialsName;
 use oci_client::secrets::RegistryAuth;
 use tokio::sync::Semaphore;
 
@@ -35,31 +36,60 @@ pub enum CredentialError {
     Helper,
     #[error("the credential helper gave no answer within {} s", DEADLINE.as_secs())]
     TimedOut,
+    #[error(
+        "credentials {name} are named, and the coordinator has no --credentials-dir to look in"
+    )]
+    NoDirectory { name: CredentialsName },
+    #[error("credentials {name} are not there: {} does not exist", path.display())]
+    Unknown {
+        name: CredentialsName,
+        path: PathBuf,
+    },
+}
+
+impl CredentialError {
+    /// Whether looking again later can help without anybody changing anything.
+    pub(super) const fn is_transient(&self) -> bool {
+        match self {
+            Self::NoDirectory { .. } | Self::Unknown { .. } => false,
+            Self::Unreadable { .. } | Self::Malformed { .. } | Self::Helper | Self::TimedOut => {
+                true
+            }
+        }
+    }
 }
 
 /// Reads the file anew for each question: helpers hand out passwords that live for an hour.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     file: Option<PathBuf>,
+    /// Where what has a name is.
+    named: Option<PathBuf>,
     threads: Arc<Semaphore>,
 }
 
 impl Credentials {
-    pub(crate) fn new(directory: Option<PathBuf>) -> Self {
+    pub(crate) fn new(directory: Option<PathBuf>, named: Option<PathBuf>) -> Self {
         let directory = directory
             .or_else(|| std::env::var_os("DOCKER_CONFIG").map(PathBuf::from))
             .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker")));
         Self {
             file: directory.map(|directory| directory.join("config.json")),
+            named,
             threads: Arc::new(Semaphore::new(PARALLEL)),
         }
     }
 
-    /// What to show to `registry`: nothing if none is configured for it.
-    pub(crate) async fn of(&self, registry: &str) -> Result<RegistryAuth, CredentialError> {
-        let Some(file) = self.file.clone() else {
+    /// What to show to `registry`: nothing if none is configured for it. A file that is named has to be there.
+    pub(crate) async fn of(
+        &self,
+        registry: &str,
+        name: Option<&CredentialsName>,
+    ) -> Result<RegistryAuth, CredentialError> {
+        let Some(file) = self.file_of(name)? else {
             return Ok(RegistryAuth::Anonymous);
         };
+        let name = name.cloned();
         let server = match registry {
             "docker.io" => DOCKER_HUB.to_owned(),
             other => other.to_owned(),
@@ -71,7 +101,7 @@ impl Credentials {
             };
             let read = tokio::task::spawn_blocking(move || {
                 let _held_until_the_helper_ends = permit;
-                read(&file, &server)
+                read(&file, &server, name)
             });
             read.await.unwrap_or(Err(CredentialError::Helper))
         };
@@ -79,12 +109,32 @@ impl Credentials {
             .await
             .unwrap_or(Err(CredentialError::TimedOut))
     }
+
+    fn file_of(&self, name: Option<&CredentialsName>) -> Result<Option<PathBuf>, CredentialError> {
+        let Some(name) = name else {
+            return Ok(self.file.clone());
+        };
+        let missing = || CredentialError::NoDirectory { name: name.clone() };
+        let directory = self.named.as_ref().ok_or_else(missing)?;
+        // A name has no slash and does not begin with a dot: it can't lead out of the directory.
+        Ok(Some(directory.join(format!("{name}.json"))))
+    }
 }
 
-fn read(path: &Path, server: &str) -> Result<RegistryAuth, CredentialError> {
+fn read(
+    path: &Path,
+    server: &str,
+    name: Option<CredentialsName>,
+) -> Result<RegistryAuth, CredentialError> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(RegistryAuth::Anonymous),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let path = path.to_owned();
+            return match name {
+                None => Ok(RegistryAuth::Anonymous),
+                Some(name) => Err(CredentialError::Unknown { name, path }),
+            };
+        }
         Err(source) => {
             let path = path.to_owned();
             return Err(CredentialError::Unreadable { path, source });

@@ -69,7 +69,11 @@ fn answers_of_registries_are_told_apart() {
         (envelope("SOMETHING_NEW"), "unreachable", true),
     ] {
         let shown = error.to_string();
-        let error = classify(error, &repository("reg.example/etl"), &tag("latest"));
+        let missing = || ResolveError::NoSuchTag {
+            repository: repository("reg.example/etl"),
+            tag: tag("latest"),
+        };
+        let error = classify(error, &repository("reg.example/etl"), missing);
         assert_eq!(
             (error.word(), error.is_transient()),
             (word, transient),
@@ -103,7 +107,7 @@ async fn credentials_come_from_the_file_or_a_helper_and_may_be_absent() {
         ("other.example", RegistryAuth::Anonymous),
     ] {
         assert_eq!(
-            registry.credentials.of(name).await.unwrap(),
+            registry.credentials.of(name, None).await.unwrap(),
             expected,
             "{name}"
         );
@@ -113,13 +117,58 @@ async fn credentials_come_from_the_file_or_a_helper_and_may_be_absent() {
 #[tokio::test]
 async fn no_file_means_no_credentials_and_a_bad_one_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    let credentials = Credentials::new(Some(directory.path().to_owned()));
-    let none = credentials.of("reg.example").await.unwrap();
+    let credentials = Credentials::new(Some(directory.path().to_owned()), None);
+    let none = credentials.of("reg.example", None).await.unwrap();
     assert_eq!(none, RegistryAuth::Anonymous);
 
     std::fs::write(directory.path().join("config.json"), "{").unwrap();
-    let error = credentials.of("reg.example").await.unwrap_err();
+    let error = credentials.of("reg.example", None).await.unwrap_err();
     assert!(matches!(error, CredentialError::Malformed { .. }));
+}
+
+#[tokio::test]
+async fn named_credentials_are_files_that_have_to_be_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (own, named) = (directory.path().join("own"), directory.path().join("named"));
+    for (path, secret) in [
+        (own.join("config.json"), "us:1"),
+        (named.join("acme.json"), "acme:2"),
+    ] {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let auth = base64::engine::general_purpose::STANDARD.encode(secret);
+        let config = json!({"auths": {"reg.example": {"auth": auth}}});
+        std::fs::write(path, config.to_string()).unwrap();
+    }
+    let name = |text: &str| CredentialsName::parse(text).unwrap();
+    let credentials = Credentials::new(Some(own.clone()), Some(named));
+    let of = async |registry, name: Option<&CredentialsName>| credentials.of(registry, name).await;
+    let basic = |user: &str, password: &str| RegistryAuth::Basic(user.into(), password.into());
+
+    assert_eq!(of("reg.example", None).await.unwrap(), basic("us", "1"));
+    let acme = name("acme");
+    let shown = of("reg.example", Some(&acme)).await.unwrap();
+    assert_eq!(shown, basic("acme", "2"));
+    // A file has no secret for other registries than those it lists.
+    let elsewhere = of("evil.example", Some(&acme)).await.unwrap();
+    assert_eq!(elsewhere, RegistryAuth::Anonymous);
+    let error = of("reg.example", Some(&name("acne"))).await.unwrap_err();
+    assert!(!error.is_transient());
+    let said = error.to_string();
+    assert!(
+        said.contains("acne") && said.contains("named/acne.json does not exist"),
+        "{said}"
+    );
+    let error = Credentials::new(Some(own), None)
+        .of("reg.example", Some(&acme))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no --credentials-dir"),
+        "{error}"
+    );
+    for bad in ["../own/config", "/etc/shadow", ".hidden", ""] {
+        assert!(CredentialsName::parse(bad).is_err(), "{bad}");
+    }
 }
 
 #[tokio::test]
@@ -129,7 +178,7 @@ async fn a_helper_that_is_not_there_is_an_error_without_its_output() {
     let registry = client(directory.path(), &config);
 
     let error = registry
-        .resolve(&repository("reg.example/etl"), &tag("latest"))
+        .resolve((&repository("reg.example/etl")).into(), &tag("latest"))
         .await
         .unwrap_err();
 
@@ -151,7 +200,10 @@ async fn nobody_there_is_unreachable_and_says_so_soon() {
     let registry = client(directory.path(), &json!({}));
 
     let result = registry
-        .resolve(&repository(&format!("{address}/etl")), &tag("latest"))
+        .resolve(
+            (&repository(&format!("{address}/etl"))).into(),
+            &tag("latest"),
+        )
         .await;
 
     assert!(
@@ -172,11 +224,17 @@ async fn a_real_registry_says_what_a_tag_means() {
     let latest = tag("latest");
 
     let first = contract::push_image(&base, "data/etl", "latest", "1").await;
-    assert_eq!(registry.resolve(&etl, &latest).await.unwrap(), first);
+    assert_eq!(
+        registry.resolve((&etl).into(), &latest).await.unwrap(),
+        first
+    );
 
     let second = contract::push_image(&base, "data/etl", "latest", "2").await;
     assert_ne!(first, second);
-    assert_eq!(registry.resolve(&etl, &latest).await.unwrap(), second);
+    assert_eq!(
+        registry.resolve((&etl).into(), &latest).await.unwrap(),
+        second
+    );
 
     // For an image of several platforms it is the digest of the index.
     let index = json!({
@@ -190,13 +248,19 @@ async fn a_real_registry_says_what_a_tag_means() {
         }],
     });
     let both = contract::push_manifest(&base, "data/etl", "multi", &index).await;
-    assert_eq!(registry.resolve(&etl, &tag("multi")).await.unwrap(), both);
+    assert_eq!(
+        registry
+            .resolve((&etl).into(), &tag("multi"))
+            .await
+            .unwrap(),
+        both
+    );
 
     for (repository, tag) in [
         (etl, tag("absent")),
         (repository(&format!("{}/absent", service.address)), latest),
     ] {
-        let result = registry.resolve(&repository, &tag).await;
+        let result = registry.resolve((&repository).into(), &tag).await;
         assert!(
             matches!(result, Err(ResolveError::NoSuchTag { .. })),
             "{result:?}"
@@ -225,7 +289,7 @@ async fn a_real_private_registry_wants_the_password_of_the_moment() {
     };
 
     let registry = client(directory, &json!({}));
-    let look = async || registry.resolve(&etl, &tag("latest")).await;
+    let look = async || registry.resolve((&etl).into(), &tag("latest")).await;
     assert!(matches!(look().await, Err(ResolveError::Denied { .. })));
 
     // The same client goes on, with whatever the file says now.

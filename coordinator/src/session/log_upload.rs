@@ -3,45 +3,34 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
+use muster_core::error_chain::error_chain;
 use muster_core::ids::AttemptId;
 use muster_failpoint::{self as failpoint, Point};
 use muster_proto::v1 as pb;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::api::convert::jobs::attempt_id_to_wire;
 use crate::api::convert::session::attempt_from_wire;
-use crate::error_chain::error_chain;
 use crate::logs::{LogStore, Stored, WriteError};
 
-/// Answers on their way to one agent.
-const OUTBOX: usize = 64;
+/// Chunks that are stored at a time, as many as an agent has under way; those of one attempt come one by one.
+const AT_A_TIME: usize = 8;
 
-/// Stores chunk after chunk, and says after each what is on disk.
+/// Stores the chunks, and says of each what is on disk.
 pub(super) fn receive(
     logs: Arc<LogStore>,
-    mut chunks: Streaming<pb::LogChunk>,
+    chunks: Streaming<pb::LogChunk>,
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<pb::LogAck, Status>> + Send {
-    let (acks, received) = mpsc::channel(OUTBOX);
-    tokio::spawn(async move {
-        loop {
-            let chunk = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                chunk = chunks.next() => chunk,
-            };
-            let Some(Ok(chunk)) = chunk else { return };
-            let ack = store(&logs, chunk).await;
-            let failed = ack.is_err();
-            if acks.send(ack).await.is_err() || failed {
-                return;
-            }
-        }
-    });
-    ReceiverStream::new(received)
+    chunks
+        .scan((), |(), chunk| std::future::ready(chunk.ok()))
+        .take_until(stop.cancelled_owned())
+        .map(move |chunk| {
+            let logs = logs.clone();
+            async move { store(&logs, chunk).await }
+        })
+        .buffered(AT_A_TIME)
 }
 
 async fn store(logs: &LogStore, chunk: pb::LogChunk) -> Result<pb::LogAck, Status> {
@@ -57,6 +46,13 @@ async fn store(logs: &LogStore, chunk: pb::LogChunk) -> Result<pb::LogAck, Statu
         .map_err(|error| Status::invalid_argument(error_chain(&error)))?;
     let full = failpoint::soon(Point::LogStored, || !data.is_empty());
     let end = offset.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+    if last && offset == 0 {
+        let kept = logs.keep_whole(attempt, crc32, data.clone()).await;
+        if let Some(stored) = kept.map_err(unwritten)? {
+            full.hit();
+            return Ok(ack(attempt, stored));
+        }
+    }
     let mut stored = logs
         .append(attempt, offset, data)
         .await
@@ -81,6 +77,9 @@ fn ack(attempt: AttemptId, Stored { length, complete }: Stored) -> pb::LogAck {
 }
 
 fn unwritten(error: WriteError) -> Status {
+    if matches!(error, WriteError::Stopping) {
+        return Status::unavailable(error.to_string());
+    }
     let chain = error_chain(&error);
     tracing::error!(error = chain, "output could not be stored");
     Status::resource_exhausted(chain)

@@ -35,6 +35,7 @@ const ALL: JobQuery = JobQuery {
     outcomes: Vec::new(),
     labels: BTreeMap::new(),
     name: None,
+    digest: None,
     before: None,
     limit: 100,
 };
@@ -145,7 +146,7 @@ pub(super) async fn only_live_jobs_and_tasks_are_loaded(opener: &impl Opener) {
             progress: over,
         },
         Record::Agent(Box::new(agent("etl-1"))),
-        Record::Channel(channel("analytics", release(1, Cause::Set), None)),
+        Record::Channel(Box::new(channel("analytics", release(1, Cause::Set), None))),
     ];
     store.commit(records).await.unwrap();
     drop(store);

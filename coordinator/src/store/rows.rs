@@ -37,13 +37,14 @@ pub(super) fn outcome(word: &str) -> Result<Outcome, ReadError> {
     Outcome::from_word(word).ok_or_else(|| corrupt("an outcome", &word))
 }
 
-/// `first`, `user 1/3`, `infra 2/3` or `free`.
+/// `first`, `user 1/3`, `infra 2/3`, `free` or `trial`.
 pub(super) fn because_to_text(because: Because) -> String {
     match because {
         Because::First => "first".to_owned(),
         Because::UserRetry { number, allowed } => format!("user {number}/{allowed}"),
         Because::InfraRetry { number, allowed } => format!("infra {number}/{allowed}"),
         Because::FreeRetry => "free".to_owned(),
+        Because::Forgiven => "trial".to_owned(),
     }
 }
 
@@ -53,6 +54,7 @@ pub(super) fn because_from_text(text: &str) -> Result<Because, ReadError> {
         return match text {
             "first" => Ok(Because::First),
             "free" => Ok(Because::FreeRetry),
+            "trial" => Ok(Because::Forgiven),
             _ => Err(bad()),
         };
     };
@@ -220,4 +222,13 @@ pub(super) fn held_from_json(text: &str) -> Result<Vec<HeldImage>, ReadError> {
             })
         })
         .collect()
+}
+
+/// Numbers of releases.
+pub(super) fn numbers_to_json(numbers: &[u64]) -> String {
+    to_json(&numbers)
+}
+
+pub(super) fn numbers_from_json(text: &str) -> Result<Vec<u64>, ReadError> {
+    from_json("numbers", text)
 }

@@ -11,6 +11,8 @@ use muster_core::channel::{Channel, ChannelId, Release};
 use muster_core::effect::Record;
 use muster_core::event::{Prior, Restored};
 use muster_core::ids::{JobId, TaskId, TeamName};
+use muster_core::image::{Digest, DigestPrefix};
+use muster_core::rollout::Rollout;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -20,7 +22,7 @@ use super::{
 };
 
 mod lock;
-mod open;
+pub(crate) mod open;
 mod readers;
 mod writer;
 
@@ -31,7 +33,9 @@ mod changes;
 mod channels;
 mod check;
 mod columns;
+mod digests;
 mod jobs;
+mod rollouts;
 mod safe_mode;
 
 pub use backup::{
@@ -146,6 +150,11 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn find_digests(&self, prefix: DigestPrefix) -> Result<Vec<Digest>, ReadError> {
+        self.read(move |connection| digests::find(connection, prefix))
+            .await
+    }
+
     async fn task(&self, id: TaskId) -> Result<Option<TaskEntry>, ReadError> {
         self.read(move |connection| attempts::task(connection, id))
             .await
@@ -186,6 +195,24 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn rollout(
+        &self,
+        channel: ChannelId,
+        release: u64,
+    ) -> Result<Option<Rollout>, ReadError> {
+        self.read(move |connection| rollouts::one(connection, &channel, release))
+            .await
+    }
+
+    async fn list_rollouts(
+        &self,
+        channel: ChannelId,
+        limit: u32,
+    ) -> Result<Vec<Rollout>, ReadError> {
+        self.read(move |connection| rollouts::list(connection, &channel, limit))
+            .await
+    }
+
     async fn list_agents(&self) -> Result<Vec<Agent>, ReadError> {
         self.read(|connection| agents::list(connection)).await
     }
@@ -200,7 +227,11 @@ impl Store for SqliteStore {
 fn load(connection: &mut Connection) -> Result<Vec<Restored>, ReadError> {
     let snapshot = connection.transaction()?;
     let channels = channels::list(&snapshot, None)?;
-    let mut all: Vec<_> = channels.into_iter().map(Restored::Channel).collect();
+    let channels = channels.into_iter().map(Box::new);
+    let mut all: Vec<_> = channels.map(Restored::Channel).collect();
+    let under_way = rollouts::active(&snapshot)?.into_iter().map(Box::new);
+    all.extend(under_way.map(Restored::Rollout));
+    all.extend(rollouts::ran(&snapshot)?);
     all.extend(agents::list(&snapshot)?.into_iter().map(Restored::Agent));
     for JobRow {
         job,

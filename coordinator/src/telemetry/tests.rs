@@ -3,6 +3,14 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
+use muster_core::channel::{Cause, ChannelId, Release};
+use muster_core::ids::{ChannelName, TeamName};
+use muster_core::image::Digest;
+use muster_core::rollout::gate::Tally;
+use muster_core::rollout::plan::Plan;
+use muster_core::rollout::policy::Policy;
+use muster_core::rollout::{Conclusion, Moment, Phase, Rollout, State as RolloutState};
+use muster_core::time::Timestamp;
 use opentelemetry::trace::TraceContextExt as _;
 use tokio::net::TcpListener;
 
@@ -153,4 +161,105 @@ async fn a_collector_that_is_not_there_holds_nothing_up() {
     telemetry.shutdown().await;
 
     assert!(began.elapsed() < EXPORT_TIMEOUT * 4);
+}
+
+fn rolled_back() -> Rollout {
+    let release = |number: u64, byte| Release {
+        number,
+        repository: "registry.example/acme/etl".parse().unwrap(),
+        digest: Digest::from_bytes([byte; 32]),
+        at: Timestamp(0),
+        cause: Cause::Webhook,
+        reason: String::new(),
+        by: String::new(),
+        revision: "8f2c1aa".to_owned(),
+        created: String::new(),
+        policy: None,
+    };
+    let moment = |at, phase, what: &str| Moment {
+        at: Timestamp(at),
+        phase,
+        what: what.to_owned(),
+    };
+    Rollout {
+        channel: ChannelId {
+            team: TeamName::parse("blue").unwrap(),
+            name: ChannelName::parse("analytics").unwrap(),
+        },
+        from: release(40, 0xaa),
+        to: release(41, 0xbb),
+        policy: Policy::default(),
+        plan: Plan { steps: Vec::new() },
+        state: RolloutState::Ended {
+            how: Conclusion::RolledBack,
+            at: Timestamp(1_700_000_090_000),
+            reason: "too many failed".to_owned(),
+        },
+        began: Timestamp(1_700_000_000_000),
+        validation: None,
+        tally: Tally::default(),
+        timeline: vec![
+            moment(1_700_000_000_000, Phase::Resolve, "webhook: it moved"),
+            moment(1_700_000_060_000, Phase::Canary, "12 attempts were judged"),
+        ],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_that_ended_is_a_span_with_its_times_and_timeline() {
+    let (endpoint, seen) = collector().await;
+    let provider = provider("muster-test", Some(&endpoint)).unwrap();
+    let tracer = provider.tracer(TRACER);
+    let mut under_way = rolled_back();
+    under_way.channel.name = ChannelName::parse("unfinished").unwrap();
+    under_way.state = RolloutState::Active {
+        step: 0,
+        since: Timestamp(0),
+        paused: None,
+    };
+
+    rollout::export(&tracer, &under_way);
+    rollout::export(&tracer, &rolled_back());
+    let telemetry = Telemetry {
+        provider: Some(provider),
+    };
+    telemetry.shutdown().await;
+
+    let seen = seen.lock().unwrap().clone();
+    let has = |part: &[u8]| seen.windows(part.len()).any(|window| window == part);
+    let (old, new) = ("aa".repeat(32), "bb".repeat(32));
+    for part in [
+        "rollout",
+        "blue",
+        "analytics",
+        "rolled_back",
+        "too many failed",
+        "8f2c1aa",
+        &old,
+        &new,
+        "resolve",
+        "webhook: it moved",
+        "canary",
+        "12 attempts were judged",
+    ] {
+        assert!(has(part.as_bytes()), "{part}");
+    }
+    for millis in [1_700_000_000_000_u64, 1_700_000_060_000, 1_700_000_090_000] {
+        let nanos = millis * 1_000_000;
+        assert!(has(&nanos.to_le_bytes()), "{millis}");
+    }
+    assert!(!has(b"unfinished"));
+}
+
+#[test]
+fn the_plumbings_spans_are_not_made() {
+    let config = TelemetryConfig {
+        service_name: "test",
+        log_format: LogFormat::Text,
+        default_filter: "info",
+    };
+    tracing::subscriber::with_default(subscriber(&config, None).unwrap(), || {
+        assert!(!tracing::info_span!("ours").is_disabled());
+        assert!(tracing::trace_span!(target: "h2::codec", "frame").is_disabled());
+    });
 }

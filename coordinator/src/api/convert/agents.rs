@@ -1,13 +1,31 @@
 //! Agents for clients, and what agents say of themselves.
 
 use muster_core::agent::{Agent, Capacity, HeldImage, Link, Schedulable};
+use muster_core::event::Fetch;
 use muster_core::spec::Resources;
+use muster_core::time::Timestamp;
 use muster_proto::v1 as pb;
 
 use super::duration::time_to_wire;
 
 /// Images of an agent in one reply.
 const IMAGES_SHOWN: usize = 200;
+/// Longest reason of a failed fetch that is kept, in bytes.
+const PROBLEM_MAX: usize = 512;
+
+/// Why, and if the fleet did it until when.
+fn cordon(reason: &str, until: Option<Timestamp>) -> String {
+    let until = until
+        .and_then(|at| i64::try_from(at.0).ok())
+        .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    until.map_or_else(
+        || reason.to_owned(),
+        |at| {
+            let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
+            format!("{reason}; tried again with one attempt from {at}")
+        },
+    )
+}
 
 pub(crate) fn agent_to_wire(agent: &Agent, load: Option<pb::HostLoad>) -> pb::Agent {
     let Agent {
@@ -23,7 +41,9 @@ pub(crate) fn agent_to_wire(agent: &Agent, load: Option<pb::HostLoad>) -> pb::Ag
     } = agent;
     let (schedulable, reason, drain_deadline) = match schedulable {
         Schedulable::Yes => (pb::Schedulable::Yes, String::new(), None),
-        Schedulable::Cordoned { reason } => (pb::Schedulable::Cordoned, reason.clone(), None),
+        Schedulable::Cordoned { reason, until } => {
+            (pb::Schedulable::Cordoned, cordon(reason, *until), None)
+        }
         Schedulable::Draining { reason, deadline } => {
             (pb::Schedulable::Draining, reason.clone(), *deadline)
         }
@@ -114,4 +134,24 @@ pub(crate) fn held_from_wire(wire: Vec<pb::HeldImage>) -> Vec<HeldImage> {
         })
     };
     wire.into_iter().filter_map(read).collect()
+}
+
+/// `None` if it names no image.
+pub(crate) fn fetch_from_wire(wire: pb::Fetch) -> Option<Fetch> {
+    let pb::Fetch {
+        image,
+        done_bytes,
+        total_bytes,
+        problem,
+    } = wire;
+    let mut problem = problem;
+    let end = (0..=PROBLEM_MAX.min(problem.len())).rev();
+    let end = end.into_iter().find(|at| problem.is_char_boundary(*at));
+    problem.truncate(end.unwrap_or(0));
+    Some(Fetch {
+        image: image.parse().ok()?,
+        done_bytes,
+        total_bytes,
+        problem,
+    })
 }

@@ -128,6 +128,7 @@ pub(crate) fn task_to_wire(entry: &TaskEntry) -> pb::Task {
         infra,
         free: _,
         deaths,
+        memory,
     } = *spent;
     let mut is_quarantined = false;
     let (word, end, ended, not_before) = match state {
@@ -162,6 +163,7 @@ pub(crate) fn task_to_wire(entry: &TaskEntry) -> pb::Task {
         infra_retries_used: infra,
         quarantined: is_quarantined,
         deaths,
+        memory_bytes: memory,
     }
 }
 
@@ -207,6 +209,7 @@ fn because_in_words(because: Because) -> String {
         Because::UserRetry { number, allowed } => format!("user retry {number} of {allowed}"),
         Because::InfraRetry { number, allowed } => format!("infra retry {number} of {allowed}"),
         Because::FreeRetry => "refused or preempted before; costs no retry".to_owned(),
+        Because::Forgiven => "failed on a release on trial; costs no retry".to_owned(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_core::agent::{Held, Hello, Profile};
-use muster_core::effect::{Offer, Order};
+use muster_core::channel::ChannelId;
+use muster_core::effect::{Offer, Order, WarmOrder};
 use muster_core::event::{AttemptEnd, News, Report};
 use muster_core::ids::{
     AgentId, AttemptId, AttemptNo, BadJobId, BadName, PoolName, SessionNo, TaskId, Term,
@@ -23,6 +24,8 @@ use super::spec::spec_to_wire;
 
 /// Longest message about an end that is kept, in bytes.
 const MESSAGE_MAX: usize = 1024;
+/// Containers without a journal that are taken from one Hello.
+const ORPHANS: usize = 4096;
 /// Reasons of a refusal that are in the agent's host and not in the task.
 const UNFIT: [&str; 2] = ["disk_full", "docker_degraded"];
 
@@ -39,7 +42,12 @@ pub(crate) enum BadMessage {
     Missing { what: &'static str },
 }
 
-pub(crate) fn hello_from_wire(wire: pb::Hello, session: SessionNo) -> Result<Hello, BadMessage> {
+/// What an agent says first; `ours` is the coordinator's cluster. Containers of other clusters are left out.
+pub(crate) fn hello_from_wire(
+    wire: pb::Hello,
+    session: SessionNo,
+    ours: &str,
+) -> Result<Hello, BadMessage> {
     let pb::Hello {
         agent,
         pool,
@@ -54,6 +62,9 @@ pub(crate) fn hello_from_wire(wire: pb::Hello, session: SessionNo) -> Result<Hel
         images,
         cluster: _,
         details,
+        leases,
+        orphans,
+        platform,
     } = wire;
     let id = AgentId::parse(&agent).map_err(|problem| BadMessage::Agent {
         name: agent,
@@ -76,13 +87,26 @@ pub(crate) fn hello_from_wire(wire: pb::Hello, session: SessionNo) -> Result<Hel
             version,
             engine,
             boot_id,
+            leases,
+            platform,
         },
         term: Term(term),
         attempts: attempts?,
         // What can't be read is as if it were not said.
         details: details.into_iter().filter_map(held_attempt).collect(),
+        orphans: orphans
+            .into_iter()
+            .take(ORPHANS)
+            .filter_map(|orphan| orphan_from_wire(orphan, ours))
+            .collect(),
         held: held_from_wire(images),
     })
+}
+
+fn orphan_from_wire(wire: pb::Orphan, ours: &str) -> Option<AttemptId> {
+    let pb::Orphan { attempt, cluster } = wire;
+    let attempt = attempt.filter(|_| cluster == ours)?;
+    attempt_from_wire(attempt).ok()
 }
 
 fn held_attempt(wire: pb::HeldAttempt) -> Option<(AttemptId, Held)> {
@@ -245,8 +269,26 @@ pub(crate) fn order_to_wire(order: Order) -> pb::Order {
             attempt: Some(attempt_id_to_wire(attempt)),
             seq,
         }),
-        Order::Prefetch { image } => pb::order::Kind::Prefetch(pb::Prefetch {
+        Order::Keep {
+            channel: ChannelId { team, name },
+            images,
+            warm,
+        } => pb::order::Kind::Keep(pb::Keep {
+            channel: format!("{team}/{name}"),
+            images: images.iter().map(ToString::to_string).collect(),
+            warm: warm.map(|WarmOrder { image, warm }| pb::Warm {
+                image: image.to_string(),
+                min: warm.min(),
+                max: warm.max(),
+            }),
+        }),
+        Order::Adopt(offer) => pb::order::Kind::Adopt(offer_to_wire(&offer)),
+        Order::Discard { attempt } => pb::order::Kind::Discard(pb::Discard {
+            attempt: Some(attempt_id_to_wire(attempt)),
+        }),
+        Order::Prefetch { image, at_once } => pb::order::Kind::Prefetch(pb::Prefetch {
             image: image.to_string(),
+            at_once,
         }),
     };
     pb::Order { kind: Some(kind) }
@@ -258,6 +300,8 @@ fn offer_to_wire(offer: &Offer) -> pb::Offer {
         job,
         image,
         release,
+        phase,
+        memory,
     } = offer;
     let Job {
         id: _,
@@ -277,15 +321,22 @@ fn offer_to_wire(offer: &Offer) -> pb::Offer {
         } => name.to_string(),
         ImageSource::Reference { .. } => String::new(),
     };
+    let mut wire = spec_to_wire(spec);
+    if let Some(resources) = &mut wire.resources {
+        resources.memory_bytes = *memory;
+    }
     pb::Offer {
         attempt: Some(attempt_id_to_wire(*attempt)),
         team: team.to_string(),
-        spec: Some(spec_to_wire(spec)),
+        spec: Some(wire),
         array: *array,
         image: image.to_string(),
         channel,
         release: release.unwrap_or(0),
         traceparent: traceparent.clone().unwrap_or_default(),
+        rollout_phase: phase
+            .map(|phase| phase.as_str().to_owned())
+            .unwrap_or_default(),
     }
 }
 

@@ -5,6 +5,7 @@ mod checks;
 mod read;
 mod write;
 
+pub(super) use checks::check_argv;
 pub use read::spec_from_wire;
 pub use write::spec_to_wire;
 

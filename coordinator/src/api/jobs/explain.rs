@@ -1,6 +1,6 @@
 //! Why a job or task waits, was retried, or ended as it did.
 
-use muster_core::fleet::{Explanation, Waiting};
+use muster_core::fleet::{Explanation, OutOfSight, Waiting};
 use muster_core::ids::TaskId;
 use muster_core::outcome::{End, Outcome};
 use muster_core::task::RowState;
@@ -73,8 +73,18 @@ fn live_reasons(explanation: Explanation) -> Vec<pb::Reason> {
             reasons.push(reason("in_line", message));
         }
     }
-    if let Some((agent, _)) = out_of_sight {
-        let message = format!("agent {agent} is out of sight; the task may still run there");
+    if let Some(silent) = out_of_sight {
+        let OutOfSight {
+            agent,
+            since: _,
+            stops_in,
+        } = silent;
+        let message = match stops_in {
+            None => format!("agent {agent} is out of sight; the task may still run there"),
+            Some(left) => format!(
+                "agent {agent} is out of sight; its host stops the task, which counts as stopped in {left}"
+            ),
+        };
         reasons.push(reason("out_of_sight", message));
     }
     reasons
@@ -149,9 +159,10 @@ fn task_subject(row: &JobRow, index: u32, entry: Option<&TaskEntry>) -> String {
 
 fn task_reasons(row: &JobRow, entry: &TaskEntry) -> Vec<pb::Reason> {
     let RowState::Ended { end, .. } = &entry.row.state else {
-        return Vec::new();
+        return grown(row, entry);
     };
     let mut reasons = vec![reason(end.reason.as_str(), end_in_words(end))];
+    reasons.extend(grown(row, entry));
     let (spent, policy) = (entry.row.spent, &row.job.spec.retry);
     match end.outcome {
         Outcome::Succeeded | Outcome::Canceled => {}
@@ -168,6 +179,16 @@ fn task_reasons(row: &JobRow, entry: &TaskEntry) -> Vec<pb::Reason> {
         }
     }
     reasons
+}
+
+/// What a task asks for that a retry rule has let grow.
+fn grown(row: &JobRow, entry: &TaskEntry) -> Vec<pb::Reason> {
+    let (grown, of_job) = (entry.row.spent.memory, row.job.memory(0));
+    if grown == 0 {
+        return Vec::new();
+    }
+    let message = format!("it asks for {grown} bytes of memory by now, the job for {of_job}");
+    vec![reason("memory_grown", message)]
 }
 
 fn end_in_words(end: &End) -> String {

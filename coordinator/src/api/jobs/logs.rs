@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
+use muster_core::error_chain::error_chain;
 use muster_core::ids::{AttemptId, AttemptNo, TaskId};
 use muster_core::logframe::LogStream;
 use muster_proto::v1 as pb;
@@ -14,8 +15,7 @@ use super::Jobs;
 use crate::api::convert::duration::time_from_wire;
 use crate::api::{Shared, invalid, stopping, unreadable};
 use crate::driver::DriverGone;
-use crate::error_chain::error_chain;
-use crate::logs::{Entry, LogPage, ReadOptions};
+use crate::logs::{Entry, LogPage, ReadError, ReadOptions};
 use crate::store::{Revision, Store};
 
 /// How long a log of an attempt that has ended may stay incomplete before a follower is let go: the
@@ -71,9 +71,17 @@ pub(super) async fn logs<S: Store>(
     let pages = shared.logs.entries(attempt, options);
     Ok(pages.map(move |page| {
         let _ends_with_the_stream = &guard;
-        page.map(page_to_wire)
-            .map_err(|error| Status::internal(error_chain(&error)))
+        page.map(page_to_wire).map_err(unread)
     }))
+}
+
+fn unread(error: ReadError) -> Status {
+    let chain = error_chain(&error);
+    match error {
+        ReadError::Disk { .. } | ReadError::Damaged { .. } => Status::internal(chain),
+        ReadError::TooManyFollowers { .. } => Status::resource_exhausted(chain),
+        ReadError::Stopping => Status::unavailable(chain),
+    }
 }
 
 /// The newest attempt's number. A follower waits until there is one.

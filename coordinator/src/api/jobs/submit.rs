@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::StreamExt;
@@ -10,11 +11,13 @@ use muster_core::channel::ChannelId;
 use muster_core::effect::{Answer, Submitted};
 use muster_core::ids::{JobId, TeamName};
 use muster_core::image::{Image, Reference, Version};
-use muster_core::job::{IdempotencyKey, Job};
-use muster_core::spec::{ImageSource, Pin, Pull, Requirements, Spec, limits};
+use muster_core::job::{IdempotencyKey, Job, LiveJob};
+use muster_core::spec::{ImageSource, OnDisconnect, Pin, Pull, Requirements, Spec, limits};
+use muster_core::time::Millis;
 use muster_proto::v1 as pb;
 use prost::Message;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
 use crate::api::convert::jobs::job_to_wire;
@@ -22,9 +25,10 @@ use crate::api::convert::{Violation, Violations, spec_from_wire};
 use crate::api::{
     Shared, bad_request, invalid, mismatched, refused, stopping, team_from_wire, unreadable,
 };
-use crate::driver::Clock;
+use crate::driver::{Clock, NotSubmitted};
 use crate::registry::ResolveError;
-use crate::store::Store;
+use crate::session::SILENT_BEATS;
+use crate::store::{JobRow, Store};
 
 /// References that are resolved together.
 const PARALLEL: usize = 8;
@@ -34,21 +38,23 @@ pub(super) async fn submit<S: Store>(
     request: pb::SubmitRequest,
     traceparent: Option<String>,
 ) -> Result<pb::SubmitResponse, Status> {
+    shared.driver.has_room().map_err(not_submitted)?;
     let pb::SubmitRequest { team, jobs } = request;
     let team = team_from_wire(&team)?;
     if jobs.is_empty() || jobs.len() > limits::BATCH {
         let problem = format!("{} jobs; give 1 to {}", jobs.len(), limits::BATCH);
         return Err(invalid("jobs", problem));
     }
-    let drafts = read_jobs(&jobs)?;
+    let drafts = read_jobs(&jobs, shared.heartbeat)?;
     let images = Images::resolve(shared, &team, &drafts).await?;
     let jobs = build(&team, drafts, &images, traceparent)?;
     let tasks: u64 = jobs.iter().map(|job| u64::from(job.array)).sum();
     let count = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
-    match shared.driver.submit(jobs).await.map_err(stopping)? {
+    let answer = shared.driver.submit(jobs.clone()).await;
+    match answer.map_err(not_submitted)? {
         Answer::Submitted(submitted) => {
             shared.metrics.submitted(team.as_str(), count, tasks);
-            reply(shared, submitted).await
+            reply(shared, jobs, submitted).await
         }
         Answer::Refused(refusal) => Err(refused(&refusal)),
         other @ (Answer::CancelRequested { .. }
@@ -60,6 +66,19 @@ pub(super) async fn submit<S: Store>(
     }
 }
 
+/// The line of submissions is full for as long as a batch takes, or for as long as there are more than can be stored.
+const AGAIN: Duration = Duration::from_secs(1);
+
+fn not_submitted(error: NotSubmitted) -> Status {
+    match error {
+        NotSubmitted::Gone(gone) => stopping(gone),
+        NotSubmitted::Busy => {
+            let details = ErrorDetails::with_retry_info(Some(AGAIN));
+            Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+        }
+    }
+}
+
 /// A job that was read but whose image is not known yet.
 struct Draft {
     spec: Spec,
@@ -67,7 +86,7 @@ struct Draft {
     key: Option<IdempotencyKey>,
 }
 
-fn read_jobs(wire: &[pb::NewJob]) -> Result<Vec<Draft>, Status> {
+fn read_jobs(wire: &[pb::NewJob], heartbeat: Millis) -> Result<Vec<Draft>, Status> {
     let mut bad = Vec::new();
     let mut drafts = Vec::with_capacity(wire.len());
     let mut keys = BTreeSet::new();
@@ -76,7 +95,7 @@ fn read_jobs(wire: &[pb::NewJob]) -> Result<Vec<Draft>, Status> {
             field: format!("jobs[{place}].{field}"),
             problem,
         };
-        match read_job(new) {
+        match read_job(new, heartbeat) {
             Ok(draft) => drafts.push(draft),
             Err(found) => bad.extend(found.into_iter().map(here)),
         }
@@ -95,7 +114,22 @@ fn read_jobs(wire: &[pb::NewJob]) -> Result<Vec<Draft>, Status> {
     }
 }
 
-fn read_job(wire: &pb::NewJob) -> Result<Draft, Vec<Violation>> {
+/// A task must not be stopped because a heartbeat or two were late.
+fn check_stop_after(spec: &Spec, heartbeat: Millis, bad: &mut Violations) {
+    let OnDisconnect::StopAfter(limit) = spec.on_disconnect else {
+        return;
+    };
+    let least = Millis(heartbeat.0.saturating_mul(SILENT_BEATS.into()));
+    if limit < least {
+        let problem = format!(
+            "{limit} is less than {least}, which is {SILENT_BEATS} heartbeats of this coordinator; give at \
+             least that, or let the task finish"
+        );
+        bad.add("spec.on_disconnect.stop_after", problem);
+    }
+}
+
+fn read_job(wire: &pb::NewJob, heartbeat: Millis) -> Result<Draft, Vec<Violation>> {
     let pb::NewJob {
         spec,
         array,
@@ -114,7 +148,10 @@ fn read_job(wire: &pb::NewJob) -> Result<Draft, Vec<Violation>> {
         bad.add("idempotency_key", problem);
     }
     let spec = match spec.as_ref().map(spec_from_wire) {
-        Some(Ok(spec)) => Some(spec),
+        Some(Ok(spec)) => {
+            check_stop_after(&spec, heartbeat, &mut bad);
+            Some(spec)
+        }
         Some(Err(found)) => {
             for Violation { field, problem } in found {
                 bad.add(&format!("spec.{field}"), problem);
@@ -181,24 +218,34 @@ impl Images {
             .buffer_unordered(PARALLEL)
             .collect()
             .await;
-        let team = team.clone();
-        let channels = shared
-            .driver
-            .look(move |fleet, _| {
-                let ours = fleet.channels().filter(|channel| channel.id.team == team);
-                let current = ours.map(|channel| {
-                    let release = &channel.current;
-                    (channel.id.clone(), (release.image(), release.number))
-                });
-                current.collect()
-            })
-            .await
-            .map_err(stopping)?;
+        let on_channel = |draft: &Draft| matches!(draft.spec.image, ImageSource::Channel { .. });
+        // Not for nothing: the answer waits for a commit.
+        let channels = if drafts.iter().any(on_channel) {
+            current_releases(shared, team.clone()).await?
+        } else {
+            BTreeMap::new()
+        };
         Ok(Self {
             channels,
             references,
         })
     }
+}
+
+/// What the team's channels give now.
+async fn current_releases<S: Store>(
+    shared: &Shared<S>,
+    team: TeamName,
+) -> Result<BTreeMap<ChannelId, (Image, u64)>, Status> {
+    let releases = shared.driver.look(move |fleet, _| {
+        let ours = fleet.channels().filter(|channel| channel.id.team == team);
+        let current = ours.map(|channel| {
+            let release = &channel.current;
+            (channel.id.clone(), (release.image(), release.number))
+        });
+        current.collect()
+    });
+    releases.await.map_err(stopping)
 }
 
 /// A job that is there already needs no image: a retried submission works also when the registry
@@ -238,16 +285,19 @@ async fn resolve_reference<S: Store>(
         Version::Digest(digest) => return Ok(Image::Remote { repository, digest }),
         Version::Tag(tag) => tag,
     };
-    match shared.registry.resolve(&repository, &tag).await {
+    match shared.registry.resolve((&repository).into(), &tag).await {
         Ok(digest) => Ok(Image::Remote { repository, digest }),
         Err(error) => {
-            let chain = crate::error_chain::error_chain(&error);
+            let chain = muster_core::error_chain::error_chain(&error);
             Err(match error {
                 ResolveError::NoSuchTag { .. }
+                | ResolveError::NoSuchImage { .. }
                 | ResolveError::Denied { .. }
+                | ResolveError::NotAllowed { .. }
                 | ResolveError::NotADigest { .. } => Problem::Wrong(chain),
                 ResolveError::Throttled { .. }
                 | ResolveError::Unreachable { .. }
+                | ResolveError::Unverified { .. }
                 | ResolveError::Credentials { .. } => Problem::Later(format!(
                     "{text}: {chain}; an image that only agents hold runs with --pull never"
                 )),
@@ -328,7 +378,7 @@ fn build(
             team: team.clone(),
             spec: Arc::new(spec),
             array,
-            key,
+            key: key.map(Box::new),
             pinned,
             release,
             created,
@@ -376,19 +426,32 @@ fn pin(
     }
 }
 
+/// New jobs as they began, without a question to the store; earlier ones as they are.
 async fn reply<S: Store>(
     shared: &Shared<S>,
+    asked: Vec<Arc<Job>>,
     submitted: Vec<Submitted>,
 ) -> Result<pb::SubmitResponse, Status> {
     let mut jobs = Vec::with_capacity(submitted.len());
-    for Submitted {
-        id,
-        existed,
-        nobody_fits,
-    } in submitted
+    for (
+        job,
+        Submitted {
+            id,
+            existed,
+            nobody_fits,
+        },
+    ) in asked.into_iter().zip(submitted)
     {
-        let row = shared.store.job(id).await.map_err(unreadable)?;
-        let row = row.ok_or_else(|| Status::internal(format!("job {id} is not in the store")))?;
+        let row = if existed {
+            let row = shared.store.job(id).await.map_err(unreadable)?;
+            row.ok_or_else(|| Status::internal(format!("job {id} is not in the store")))?
+        } else {
+            JobRow {
+                progress: LiveJob::new(job.clone(), 0).progress,
+                job,
+                rev: *shared.store.revisions().borrow(),
+            }
+        };
         let warning = format!(
             "no agent fits it even when idle; see: muster why {}",
             id.short()

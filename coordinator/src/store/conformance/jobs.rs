@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use muster_core::effect::Record;
+use muster_core::effect::{Because, Record};
 use muster_core::event::Prior;
 use muster_core::ids::JobId;
+use muster_core::image::{Digest, Image};
+use muster_core::job::Job;
 use muster_core::outcome::Outcome;
 use muster_core::time::Timestamp;
 use uuid::Uuid;
@@ -153,6 +155,76 @@ pub(in crate::store) async fn jobs_are_filtered(opener: &impl Opener) {
     assert_eq!(list(&|all| all.name = Some("loa".to_owned())).await, []);
     let both = |all: &mut JobQuery| (all.team, all.states) = (Some(team("default")), live.clone());
     assert_eq!(list(&both).await, [two, one]);
+}
+
+pub(in crate::store) async fn jobs_are_found_by_the_images_of_their_attempts(opener: &impl Opener) {
+    let store = opener.open();
+    let [one, two, three, four] = [1, 2, 3, 4].map(job);
+    let on = |job: &Job, index, number, seed| {
+        let because = Because::First;
+        samples::attempt_on(samples::image(seed), job, index, number, because)
+    };
+    let all = [&one, &two, &three, &four].map(|job| Record::JobSubmitted(job.clone()));
+    store.commit(all.to_vec()).await.unwrap();
+    // The second task and the retry of the first are on another image; the fourth has no attempt.
+    let made = [on(&one, 0, 1, 7), on(&one, 1, 1, 8), on(&two, 0, 1, 8)];
+    store.commit(made.to_vec()).await.unwrap();
+    let retried = [on(&two, 0, 2, 7), on(&three, 0, 1, 7), on(&three, 1, 1, 7)];
+    store.commit(retried.to_vec()).await.unwrap();
+    let mut over = progress(&three);
+    over.ended = Some(Timestamp(9));
+    let over = Record::JobProgress {
+        job: three.id,
+        progress: over,
+    };
+    store.commit(vec![over]).await.unwrap();
+    drop(store);
+    let store = opener.open();
+    let list = async |seed, states: Vec<JobState>, before, limit| {
+        let query = JobQuery {
+            digest: Some(samples::image(seed).digest()),
+            states,
+            before,
+            limit,
+            ..ALL
+        };
+        store.list_jobs(query).await.unwrap()
+    };
+
+    let first = list(7, vec![], None, 2).await;
+    assert_eq!(ids(&first), [three.id, two.id]);
+    assert_eq!(ids(&list(7, vec![], first.next, 2).await), [one.id]);
+    assert_eq!(ids(&list(8, vec![], None, 9).await), [two.id, one.id]);
+    assert_eq!(ids(&list(9, vec![], None, 9).await), []);
+    let live = vec![JobState::Pending, JobState::Running];
+    assert_eq!(ids(&list(7, live, None, 9).await), [two.id, one.id]);
+    let ended = vec![JobState::Ended];
+    assert_eq!(ids(&list(7, ended, None, 9).await), [three.id]);
+    let begins = async |text: &str| store.find_digests(text.parse().unwrap()).await.unwrap();
+    let [seven, eight] = [7, 8].map(|seed| samples::image(seed).digest());
+    assert_eq!(begins(&seven.to_string()).await, [seven]);
+    assert_eq!(begins("sha256:080808080808").await, [eight]);
+    assert_eq!(begins("090909090909").await, []);
+}
+
+pub(in crate::store) async fn two_digests_with_one_beginning_are_both_found(opener: &impl Opener) {
+    let store = opener.open();
+    let one = job(1);
+    let mut batch = vec![Record::JobSubmitted(one.clone())];
+    let digests = [1, 2, 3].map(|last| {
+        let mut bytes = [0xab; 32];
+        bytes[31] = last;
+        Digest::from_bytes(bytes)
+    });
+    for (index, digest) in (0..).zip(digests) {
+        let image = Image::Local { digest };
+        batch.push(samples::attempt_on(image, &one, index, 1, Because::First));
+    }
+    store.commit(batch).await.unwrap();
+
+    let found = store.find_digests("abababababab".parse().unwrap()).await;
+
+    assert_eq!(found.unwrap(), digests[..2]);
 }
 
 fn ids(page: &Page<JobRow, JobId>) -> Vec<JobId> {

@@ -245,7 +245,9 @@ impl Model {
     }
 
     async fn check(&self, store: &impl Store) {
-        let loaded = store.load().await.unwrap();
+        let mut loaded = store.load().await.unwrap();
+        // Which attempts gates remember is not the model's matter.
+        loaded.retain(|row| !matches!(row, Restored::Ran { .. }));
         let live = self
             .order
             .iter()

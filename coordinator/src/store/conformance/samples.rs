@@ -4,19 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_core::agent::{Agent, Capacity, HeldImage, Link, Profile, Schedulable};
-use muster_core::channel::{Cause, Channel, ChannelId, Release};
+use muster_core::channel::{Cause, Channel, ChannelId, Following, PollInterval, Release, Warm};
 use muster_core::effect::{Because, Record};
 use muster_core::ids::{
-    AgentId, AttemptId, AttemptNo, ChannelName, JobId, JobName, PoolName, SessionNo, TaskId,
-    TeamName,
+    AgentId, AttemptId, AttemptNo, ChannelName, CredentialsName, JobId, JobName, PoolName,
+    SessionNo, TaskId, TeamName,
 };
 use muster_core::image::{Digest, Image, Repository, Tag};
 use muster_core::job::{IdempotencyKey, Job, JobProgress, LiveJob};
 use muster_core::outcome::{End, EndReason, Outcome, Usage};
 use muster_core::retry::Spent;
+use muster_core::rollout::gate::Tally;
+use muster_core::rollout::plan::plan;
+use muster_core::rollout::policy::{Bake, Policy};
+use muster_core::rollout::{Conclusion, Facts, Rollout, State};
 use muster_core::spec::{
-    Backoff, BackoffKind, Delivery, ImageSource, Network, Pin, Pull, Requirements, Resources,
-    RetryAction, RetryPolicy, RetryRule, Spec,
+    Backoff, BackoffKind, Delivery, Growth, ImageSource, Network, OnDisconnect, Pin, Pull,
+    Requirements, Resources, RetryAction, RetryPolicy, RetryRule, Spec,
 };
 use muster_core::task::{RowState, TaskRow};
 use muster_core::time::{Millis, Timestamp};
@@ -75,6 +79,7 @@ fn spec() -> Spec {
             resources: resources(),
             held: Some(image(3)),
             concurrency: map([("crm", 4)]),
+            lease: true,
         }),
         priority: -7,
         queue_timeout: Some(Millis(90_000)),
@@ -89,14 +94,25 @@ fn spec() -> Spec {
                 cap: Millis(60_000),
                 jitter: false,
             },
-            rules: vec![RetryRule {
-                outcomes: BTreeSet::from([Outcome::Failed, Outcome::ImageError]),
-                exit_codes: vec![2..=2, 64..=78],
-                action: RetryAction::Fail,
-            }],
+            rules: vec![
+                RetryRule {
+                    outcomes: BTreeSet::from([Outcome::Failed, Outcome::ImageError]),
+                    exit_codes: vec![2..=2, 64..=78],
+                    action: RetryAction::Fail,
+                },
+                RetryRule {
+                    outcomes: BTreeSet::from([Outcome::Oom]),
+                    exit_codes: Vec::new(),
+                    action: RetryAction::Grow(Growth {
+                        percent: 150,
+                        most: 1 << 40,
+                    }),
+                },
+            ],
         },
         success_codes: vec![3, 99],
         delivery: Delivery::AtMostOnce,
+        on_disconnect: OnDisconnect::StopAfter(Millis(90_500)),
         network: Network::None,
         writable_root: true,
     }
@@ -144,10 +160,10 @@ pub(in crate::store) fn with_team(job: Arc<Job>, name: &str) -> Arc<Job> {
 }
 
 pub(in crate::store) fn with_key(job: Arc<Job>, key: &str) -> Arc<Job> {
-    let key = Some(IdempotencyKey {
+    let key = Some(Box::new(IdempotencyKey {
         key: key.to_owned(),
         body: [9; 32],
-    });
+    }));
     Arc::new(Job {
         key,
         ..Arc::unwrap_or_clone(job)
@@ -180,10 +196,20 @@ pub(in crate::store) fn attempt_made(
     number: u32,
     because: Because,
 ) -> Record {
+    attempt_on(image(3), job, index, number, because)
+}
+
+pub(in crate::store) fn attempt_on(
+    image: Image,
+    job: &Job,
+    index: u32,
+    number: u32,
+    because: Because,
+) -> Record {
     Record::AttemptMade {
         attempt: attempt(job, index, number),
         agent: AgentId::parse("etl-1").unwrap(),
-        image: image(3),
+        image,
         at: Timestamp(10),
         because,
     }
@@ -235,6 +261,7 @@ pub(in crate::store) fn task_row(number: u32, state: RowState) -> TaskRow {
             infra: number - 1,
             free: 2,
             deaths: number,
+            memory: 3 << 30,
         },
         agent: AgentId::parse("etl-1").unwrap(),
         image: image(3),
@@ -280,12 +307,15 @@ pub(in crate::store) fn agent(name: &str) -> Agent {
             version: "0.1.0".to_owned(),
             engine: "20.10.24".to_owned(),
             boot_id: "b1".to_owned(),
+            leases: false,
+            platform: String::new(),
         },
         link: Link::Online {
             session: SessionNo(3),
         },
         schedulable: Schedulable::Cordoned {
             reason: "new disk".to_owned(),
+            until: Some(Timestamp(90)),
         },
         last_contact: Timestamp(60),
         live: BTreeSet::new(),
@@ -303,6 +333,17 @@ pub(in crate::store) fn release(number: u64, cause: Cause) -> Release {
         at: Timestamp(100 + number),
         cause,
         reason: "because".to_owned(),
+        by: "ann@laptop".to_owned(),
+        revision: "8f2c1aa".to_owned(),
+        created: "2026-11-20T10:00:00Z".to_owned(),
+        policy: (number % 2 == 1).then(|| {
+            Box::new(Policy {
+                bake: Some(Bake {
+                    lasts: Millis(number),
+                }),
+                ..Policy::default()
+            })
+        }),
     }
 }
 
@@ -320,6 +361,47 @@ pub(in crate::store) fn channel(
         tag: Tag::parse("latest").unwrap(),
         current,
         held_back: previous.as_ref().map(|release| release.digest),
+        passed_over: previous.as_ref().map(|_| digest(7)),
         previous,
+        policy: Policy {
+            bake: Some(Bake {
+                lasts: Millis::from_secs(60),
+            }),
+            ..Policy::default()
+        },
+        unpromoted: vec![3, 5],
+        warm: Warm::new(1, 4).unwrap(),
+        following: Following {
+            poll: Some(PollInterval::new(Millis::from_secs(90)).unwrap()),
+            credentials: Some(CredentialsName::parse("acme").unwrap()),
+        },
+    }
+}
+
+pub(in crate::store) fn rollout(from: &Release, to: &Release, how: Option<Conclusion>) -> Rollout {
+    let state = match how {
+        None => State::Active {
+            step: 0,
+            since: Timestamp(7),
+            paused: None,
+        },
+        Some(how) => State::Ended {
+            how,
+            at: Timestamp(9),
+            reason: "because".to_owned(),
+        },
+    };
+    let known = channel("analytics", from.clone(), None);
+    Rollout {
+        channel: known.id,
+        from: from.clone(),
+        to: to.clone(),
+        plan: plan(&known.policy, &Facts::default(), &BTreeSet::new()).unwrap(),
+        policy: known.policy,
+        state,
+        began: Timestamp(5),
+        validation: None,
+        tally: Tally::default(),
+        timeline: Vec::new(),
     }
 }

@@ -46,6 +46,9 @@ pub(super) fn upsert(connection: &Connection, agent: &Agent) -> rusqlite::Result
         version,
         engine,
         boot_id,
+        // Each Hello tells these, and nothing is placed on an agent before that.
+        leases: _,
+        platform: _,
     } = profile;
     let Capacity { resources, places } = capacity;
     let Resources {
@@ -123,7 +126,9 @@ fn link_columns(link: Link) -> (&'static str, Option<i64>, Option<i64>, Option<i
 fn schedulable_columns(schedulable: &Schedulable) -> (&'static str, Option<&str>, Option<i64>) {
     match schedulable {
         Schedulable::Yes => ("yes", None, None),
-        Schedulable::Cordoned { reason } => ("cordoned", Some(reason), None),
+        Schedulable::Cordoned { reason, until } => {
+            ("cordoned", Some(reason), until.map(|at| rows::signed(at.0)))
+        }
         Schedulable::Draining { reason, deadline } => (
             "draining",
             Some(reason),
@@ -173,6 +178,8 @@ fn read(row: &Row<'_>) -> Result<Agent, ReadError> {
             version,
             engine,
             boot_id,
+            leases: false,
+            platform: String::new(),
         },
         link,
         schedulable,
@@ -217,7 +224,10 @@ fn read_schedulable(columns: &mut Columns<'_>) -> Result<Schedulable, ReadError>
     let deadline = columns.maybe_time()?;
     match (word.as_str(), reason) {
         ("yes", None) => Ok(Schedulable::Yes),
-        ("cordoned", Some(reason)) => Ok(Schedulable::Cordoned { reason }),
+        ("cordoned", Some(reason)) => Ok(Schedulable::Cordoned {
+            reason,
+            until: deadline,
+        }),
         ("draining", Some(reason)) => Ok(Schedulable::Draining { reason, deadline }),
         _ => Err(rows::corrupt("whether an agent is schedulable", &word)),
     }

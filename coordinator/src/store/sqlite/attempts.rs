@@ -1,6 +1,6 @@
 //! Rows of attempts. How a task stands is on the row of its newest attempt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::effect::Because;
 use muster_core::ids::{AgentId, AttemptId, AttemptNo, JobId, TaskId};
@@ -13,6 +13,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::columns::Columns;
+use super::digests;
 use crate::store::{
     AttemptEnded, AttemptRow, Page, ReadError, Revision, TaskEntry, TaskQuery, TaskStateWord, rows,
 };
@@ -20,13 +21,14 @@ use crate::store::{
 /// What [`read_task`] wants, in its order.
 pub(super) const TASK_COLUMNS: &str = "job, idx, number, agent, image, release, assigned, started, rev, \
     state, not_before, budget, spent_user, spent_infra, spent_free, task_ended, task_outcome, \
-    task_exit_code, task_reason, task_message, spent_deaths, quarantined";
+    task_exit_code, task_reason, task_message, spent_deaths, quarantined, grown_memory";
 
 const INSERT: &str = "INSERT INTO attempt (job, idx, number, started, ended, outcome, exit_code, reason, \
     message, peak_memory, cpu_micros, pull, start, run, rev, state, not_before, budget, spent_user, \
     spent_infra, spent_free, task_ended, task_outcome, task_exit_code, task_reason, task_message, \
-    spent_deaths, quarantined, agent, image, release, assigned, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-    ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)";
+    spent_deaths, quarantined, grown_memory, agent, image, release, assigned, because) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+    ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, \
+    ?34)";
 /// What is known of the attempt is never forgotten; the task's part is replaced as a whole.
 const UPDATE: &str = "UPDATE attempt SET started = coalesce(?4, started), ended = coalesce(?5, ended), \
     outcome = coalesce(?6, outcome), exit_code = coalesce(?7, exit_code), reason = coalesce(?8, reason), \
@@ -34,7 +36,8 @@ const UPDATE: &str = "UPDATE attempt SET started = coalesce(?4, started), ended 
     cpu_micros = coalesce(?11, cpu_micros), pull = coalesce(?12, pull), start = coalesce(?13, start), \
     run = coalesce(?14, run), rev = ?15, state = ?16, not_before = ?17, budget = ?18, spent_user = ?19, \
     spent_infra = ?20, spent_free = ?21, task_ended = ?22, task_outcome = ?23, task_exit_code = ?24, \
-    task_reason = ?25, task_message = ?26, spent_deaths = ?27, quarantined = ?28 \
+    task_reason = ?25, task_message = ?26, spent_deaths = ?27, quarantined = ?28, \
+    grown_memory = ?29 \
     WHERE job = ?1 AND idx = ?2 AND number = ?3";
 /// The same without the task's part.
 const UPDATE_ATTEMPT: &str = "UPDATE attempt SET started = coalesce(?4, started), \
@@ -93,7 +96,11 @@ pub(super) fn apply(
     rev: Revision,
     patches: BTreeMap<AttemptId, Patch<'_>>,
 ) -> rusqlite::Result<()> {
+    let mut images = BTreeSet::new();
     for (id, patch) in patches {
+        if let Some(made) = &patch.made {
+            images.insert((made.image.digest(), id.task.job));
+        }
         if patch.task.is_some() && id.number.0 > 1 {
             let key = params![id.task.job.0, id.task.index, id.number.0];
             connection.prepare_cached(SUPERSEDE)?.execute(key)?;
@@ -102,6 +109,9 @@ pub(super) fn apply(
         if let Some((at, end)) = patch.late {
             write_late(connection, id, at, end)?;
         }
+    }
+    for (digest, job) in images {
+        digests::insert(connection, digest, job)?;
     }
     Ok(())
 }
@@ -119,7 +129,7 @@ fn write(
         late: _,
         task,
     } = patch;
-    let mut values = Vec::with_capacity(33);
+    let mut values = Vec::with_capacity(34);
     values.extend([
         Value::Blob(id.task.job.0.as_bytes().to_vec()),
         id.task.index.into(),
@@ -132,7 +142,7 @@ fn write(
     values.extend(end_values(ended.as_ref()));
     match (made, task) {
         (Some(made), task) => {
-            values.extend(task.map_or([const { Value::Null }; 14], |row| task_values(rev, row)));
+            values.extend(task.map_or([const { Value::Null }; 15], |row| task_values(rev, row)));
             let Made {
                 agent,
                 image,
@@ -228,8 +238,8 @@ fn end_values(ended: Option<&Ended<'_>>) -> [Value; 10] {
     ]
 }
 
-/// `rev` to `quarantined`. What the task says of its newest attempt is in the attempt's own columns.
-fn task_values(rev: Revision, row: &TaskRow) -> [Value; 14] {
+/// `rev` to `grown_memory`. What the task says of its newest attempt is in the attempt's own columns.
+fn task_values(rev: Revision, row: &TaskRow) -> [Value; 15] {
     let TaskRow {
         state,
         last: _,
@@ -245,6 +255,7 @@ fn task_values(rev: Revision, row: &TaskRow) -> [Value; 14] {
         infra,
         free,
         deaths,
+        memory,
     } = *spent;
     let (not_before, budget, quarantined) = match state {
         RowState::Pending {
@@ -297,6 +308,7 @@ fn task_values(rev: Revision, row: &TaskRow) -> [Value; 14] {
         message.into(),
         deaths.into(),
         quarantined.into(),
+        (memory > 0).then(|| rows::signed(memory)).into(),
     ]
 }
 
@@ -323,11 +335,13 @@ pub(super) fn read_task(row: &Row<'_>) -> Result<TaskEntry, ReadError> {
         infra: columns.take()?,
         free: columns.take()?,
         deaths: 0,
+        memory: 0,
     };
     let ended = columns.maybe_time()?;
     let end = columns.maybe_end()?;
     spent.deaths = columns.take::<Option<u32>>()?.unwrap_or(0);
     let quarantined = columns.take::<Option<bool>>()?.unwrap_or(false);
+    spent.memory = columns.maybe_number("grown memory")?.unwrap_or(0);
     let state = match (word.as_str(), not_before.zip(budget), ended.zip(end)) {
         ("pending", Some((not_before, budget)), None) => RowState::Pending {
             not_before,

@@ -1,26 +1,36 @@
 //! Rows of channels and of their releases.
 
-use muster_core::channel::{Cause, Channel, ChannelId, Release};
-use muster_core::ids::{ChannelName, TeamName};
-use muster_core::image::Tag;
+use muster_core::channel::{Cause, Channel, ChannelId, Following, PollInterval, Release, Warm};
+use muster_core::ids::{ChannelName, CredentialsName, TeamName};
+use muster_core::image::{Digest, Tag};
+use muster_core::rollout::policy::Policy;
+use muster_core::time::Millis;
+use muster_proto::v1 as pb;
+use prost::Message;
 use rusqlite::{Connection, Row, params};
 
 use super::columns::Columns;
+use crate::api::convert::rollouts::{policy_from_wire, policy_to_wire};
 use crate::store::{ReadError, rows};
 
 const UPSERT: &str = "INSERT OR REPLACE INTO channel (team, name, repository, tag, current, previous, \
-    held_back) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    held_back, passed_over, policy, unpromoted, warm_min, warm_max, poll, credentials) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 const INSERT_RELEASE: &str = "INSERT INTO release (team, channel, number, repository, digest, at, cause, \
-    reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
-const SELECT: &str = "SELECT c.team, c.name, c.repository, c.tag, c.held_back, \
-    r.number, r.repository, r.digest, r.at, r.cause, r.reason, \
-    p.number, p.repository, p.digest, p.at, p.cause, p.reason FROM channel c \
+    reason, by, revision, created, policy) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+    ON CONFLICT DO NOTHING";
+const SELECT: &str = "SELECT c.team, c.name, c.repository, c.tag, c.held_back, c.passed_over, c.policy, \
+    c.unpromoted, c.warm_min, c.warm_max, c.poll, c.credentials, \
+    r.number, r.repository, r.digest, r.at, r.cause, r.reason, r.by, r.revision, r.created, r.policy, p.number, p.repository, p.digest, p.at, p.cause, p.reason, p.by, \
+    p.revision, p.created, p.policy FROM channel c \
     JOIN release r ON r.team = c.team AND r.channel = c.name AND r.number = c.current \
     LEFT JOIN release p ON p.team = c.team AND p.channel = c.name AND p.number = c.previous";
-const HISTORY: &str = "SELECT number, repository, digest, at, cause, reason FROM release \
-    WHERE team = ?1 AND channel = ?2 ORDER BY number DESC LIMIT ?3";
-const RELEASE: &str = "SELECT number, repository, digest, at, cause, reason FROM release \
-    WHERE team = ?1 AND channel = ?2 AND number = ?3";
+const HISTORY: &str = "SELECT number, repository, digest, at, cause, reason, by, revision, created, policy \
+    FROM release WHERE team = ?1 AND channel = ?2 ORDER BY number DESC LIMIT ?3";
+const RELEASE: &str = "SELECT number, repository, digest, at, cause, reason, by, revision, created, policy \
+    FROM release WHERE team = ?1 AND channel = ?2 AND number = ?3";
+/// In `SELECT`, the first column of the previous release: all of them are NULL if there is none.
+const PREVIOUS: usize = 22;
 
 #[cfg(test)]
 pub(super) const STATEMENTS: [&str; 5] = [UPSERT, INSERT_RELEASE, SELECT, HISTORY, RELEASE];
@@ -34,6 +44,11 @@ pub(super) fn upsert(connection: &Connection, channel: &Channel) -> rusqlite::Re
         current,
         previous,
         held_back,
+        passed_over,
+        policy,
+        unpromoted,
+        warm,
+        following: Following { poll, credentials },
     } = channel;
     for release in previous.iter().chain([current]) {
         insert_release(connection, id, release)?;
@@ -48,6 +63,13 @@ pub(super) fn upsert(connection: &Connection, channel: &Channel) -> rusqlite::Re
             .as_ref()
             .map(|release| rows::signed(release.number)),
         held_back.map(|digest| digest.to_string()),
+        passed_over.map(|digest| digest.to_string()),
+        policy_to_wire(policy).encode_to_vec(),
+        rows::numbers_to_json(unpromoted),
+        warm.min(),
+        warm.max(),
+        poll.map(|interval| rows::signed(interval.span().0)),
+        credentials.as_ref().map(CredentialsName::as_str),
     ])?;
     Ok(())
 }
@@ -65,6 +87,10 @@ pub(super) fn insert_release(
         at,
         cause,
         reason,
+        by,
+        revision,
+        created,
+        policy,
     } = release;
     connection.prepare_cached(INSERT_RELEASE)?.execute(params![
         channel.team.as_str(),
@@ -75,6 +101,12 @@ pub(super) fn insert_release(
         rows::signed(at.0),
         cause.as_str(),
         reason,
+        by,
+        revision,
+        created,
+        policy
+            .as_deref()
+            .map(|policy| policy_to_wire(policy).encode_to_vec()),
     ])?;
     Ok(())
 }
@@ -140,13 +172,17 @@ fn read(row: &Row<'_>) -> Result<Channel, ReadError> {
     let name = columns.named("a channel", ChannelName::parse)?;
     let repository = columns.parsed("a repository")?;
     let tag = columns.named("a tag", Tag::parse)?;
-    let held_back: Option<String> = columns.take()?;
-    let held_back = held_back
-        .map(|text| rows::parsed("a digest", &text))
-        .transpose()?;
+    let held_back = read_digest(columns.take()?)?;
+    let passed_over = read_digest(columns.take()?)?;
+    let policy = read_policy(columns.take()?)?;
+    let unpromoted = columns.text(rows::numbers_from_json)?;
+    let warm = read_warm(columns.take()?, columns.take()?)?;
+    let following = Following {
+        poll: read_poll(columns.maybe_number("a span")?)?,
+        credentials: read_credentials(columns.take()?)?,
+    };
     let current = read_release(columns)?;
-    // The six columns of the previous release begin at 11 and are all NULL if there is none.
-    let previous = match row.get_ref(11)? {
+    let previous = match row.get_ref(PREVIOUS)? {
         rusqlite::types::ValueRef::Null => None,
         _ => Some(read_release(columns)?),
     };
@@ -158,10 +194,47 @@ fn read(row: &Row<'_>) -> Result<Channel, ReadError> {
         current,
         previous,
         held_back,
+        passed_over,
+        policy,
+        unpromoted,
+        warm,
+        following,
     })
 }
 
+fn read_poll(column: Option<u64>) -> Result<Option<PollInterval>, ReadError> {
+    let read = |span| PollInterval::new(Millis(span));
+    let interval = column.map(read).transpose();
+    interval.map_err(|bad| rows::corrupt("how often a tag is looked at", &bad))
+}
+
+fn read_credentials(column: Option<String>) -> Result<Option<CredentialsName>, ReadError> {
+    let name = column.map(|text| CredentialsName::parse(&text)).transpose();
+    name.map_err(|bad| rows::corrupt("a name of credentials", &bad))
+}
+
+fn read_digest(column: Option<String>) -> Result<Option<Digest>, ReadError> {
+    let parsed = column.map(|text| rows::parsed("a digest", &text));
+    parsed.transpose()
+}
+
+fn read_warm(min: u32, max: u32) -> Result<Warm, ReadError> {
+    Warm::new(min, max).map_err(|bad| rows::corrupt("how many containers wait", &bad))
+}
+
+/// NULL: the row is of a version that knew no policies.
+fn read_policy(column: Option<Vec<u8>>) -> Result<Policy, ReadError> {
+    column.map_or_else(|| Ok(Policy::default()), |bytes| decode_policy(&bytes))
+}
+
+fn decode_policy(bytes: &[u8]) -> Result<Policy, ReadError> {
+    let bad = || rows::corrupt("a policy", &"bytes of another kind");
+    let wire = pb::RolloutPolicy::decode(bytes).map_err(|_| bad())?;
+    policy_from_wire(&wire).map_err(|_| bad())
+}
+
 fn read_release(columns: &mut Columns<'_>) -> Result<Release, ReadError> {
+    let carried = |bytes: Option<Vec<u8>>| bytes.map(|bytes| decode_policy(&bytes)).transpose();
     Ok(Release {
         number: columns.number("a release")?,
         repository: columns.parsed("a repository")?,
@@ -171,5 +244,9 @@ fn read_release(columns: &mut Columns<'_>) -> Result<Release, ReadError> {
             Cause::from_word(word).ok_or_else(|| rows::corrupt("the cause of a release", &word))
         })?,
         reason: columns.take()?,
+        by: columns.take()?,
+        revision: columns.take()?,
+        created: columns.take()?,
+        policy: carried(columns.take()?)?.map(Box::new),
     })
 }

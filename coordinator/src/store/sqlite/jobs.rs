@@ -84,7 +84,7 @@ pub(super) fn insert(
         .prepare_cached(INSERT)?
         .execute(params_from_iter(values))?;
     let seq = connection.last_insert_rowid();
-    let (key, body) = match key {
+    let (key, body) = match key.as_deref() {
         Some(IdempotencyKey { key, body }) => (Some(key), Some(body)),
         None => (None, None),
     };
@@ -206,7 +206,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<JobRow, ReadError> {
     let spec = read_spec(&columns.take::<Vec<u8>>()?, pinned.as_ref())?;
     let key = key
         .zip(body)
-        .map(|(key, body)| IdempotencyKey { key, body });
+        .map(|(key, body)| Box::new(IdempotencyKey { key, body }));
     let job = Job {
         id,
         team,
@@ -382,8 +382,21 @@ pub(super) fn list(
     Ok(Page { rows, next })
 }
 
-/// The filters that are given, each with its values; one row more than the page has, to know whether
-/// there is another page.
+/// Conditions that all hold, each with its values.
+#[derive(Debug, Default)]
+struct Conditions {
+    all: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    fn add(&mut self, condition: impl Into<String>, values: impl IntoIterator<Item = Value>) {
+        self.all.push(condition.into());
+        self.values.extend(values);
+    }
+}
+
+/// The filters that are given; one row more than the page has, to know whether there is another page.
 pub(super) fn list_statement(query: &JobQuery, limit: u32) -> (String, Vec<Value>) {
     let JobQuery {
         team,
@@ -391,64 +404,62 @@ pub(super) fn list_statement(query: &JobQuery, limit: u32) -> (String, Vec<Value
         outcomes,
         labels,
         name,
+        digest,
         before,
         limit: _,
     } = query;
-    let mut conditions = Vec::new();
-    let mut values: Vec<Value> = Vec::new();
-    let mut add = |condition: &str, more: &mut dyn Iterator<Item = Value>| {
-        conditions.push(condition.to_owned());
-        values.extend(more);
-    };
-    let mut table = "job j";
+    let mut wanted = Conditions::default();
+    let digest = digest.map(|digest| Value::Blob(digest.as_bytes().to_vec()));
+    let (mut table, mut id) = ("job j", "j.id");
     if !states.is_empty() && !states.contains(&JobState::Ended) {
         // Otherwise the planner might walk the whole history for a handful of live jobs.
         table = "job j INDEXED BY job_live";
-        add("j.ended IS NULL", &mut std::iter::empty());
+        wanted.add("j.ended IS NULL", []);
+        if let Some(digest) = digest {
+            let listed = "EXISTS (SELECT 1 FROM job_digest WHERE digest = ? AND job = j.id)";
+            wanted.add(listed, [digest]);
+        }
+    } else if let Some(digest) = digest {
+        // In the index's own order, so that a page reads no more than it shows.
+        (table, id) = ("job_digest d CROSS JOIN job j ON j.id = d.job", "d.job");
+        wanted.add("d.digest = ?", [digest]);
     }
     if let Some(team) = team {
-        add(
-            "j.team = ?",
-            &mut [Value::Text(team.to_string())].into_iter(),
-        );
+        wanted.add("j.team = ?", [Value::Text(team.to_string())]);
     }
     if let Some(before) = before {
-        add(
-            "j.id < ?",
-            &mut [Value::Blob(before.0.as_bytes().to_vec())].into_iter(),
-        );
+        let before = Value::Blob(before.0.as_bytes().to_vec());
+        wanted.add(format!("{id} < ?"), [before]);
     }
     if let Some(name) = name {
-        add("j.name = ?", &mut [Value::Text(name.clone())].into_iter());
+        wanted.add("j.name = ?", [Value::Text(name.clone())]);
     }
     if !states.is_empty() {
         let any: Vec<_> = states.iter().map(|state| state_condition(*state)).collect();
-        add(&format!("({})", any.join(" OR ")), &mut std::iter::empty());
+        wanted.add(format!("({})", any.join(" OR ")), []);
     }
     if !outcomes.is_empty() {
         let marks = vec!["?"; outcomes.len()].join(", ");
         let words = outcomes
             .iter()
-            .map(|outcome: &Outcome| outcome.as_str().to_owned());
-        add(
-            &format!("j.outcome IN ({marks})"),
-            &mut words.map(Value::Text),
-        );
+            .map(|outcome: &Outcome| Value::Text(outcome.as_str().to_owned()));
+        wanted.add(format!("j.outcome IN ({marks})"), words);
     }
     for (label, value) in labels {
         let condition = "(SELECT l.value FROM json_each(b.labels) l WHERE l.key = ?) = ?";
         let both = [Value::Text(label.clone()), Value::Text(value.clone())];
-        add(condition, &mut both.into_iter());
+        wanted.add(condition, both);
     }
+    let Conditions { all, mut values } = wanted;
     values.push(Value::Integer(i64::from(limit) + 1));
-    let filter = if conditions.is_empty() {
+    let filter = if all.is_empty() {
         "TRUE".to_owned()
     } else {
-        conditions.join(" AND ")
+        all.join(" AND ")
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM {table} JOIN job_body b ON b.job = j.seq \
-         WHERE {filter} ORDER BY j.id DESC LIMIT ?"
+         WHERE {filter} ORDER BY {id} DESC LIMIT ?"
     );
     (sql, values)
 }

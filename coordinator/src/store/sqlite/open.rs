@@ -12,10 +12,17 @@ use uuid::{Builder, Uuid};
 use crate::store::{Identity, ReadError, Revision, rows};
 
 /// The schema, step by step. A step never changes once it is released.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_quarantine.sql"),
     include_str!("../migrations/0003_restored.sql"),
+    include_str!("../migrations/0004_rollouts.sql"),
+    include_str!("../migrations/0005_passed_over.sql"),
+    include_str!("../migrations/0006_grown_memory.sql"),
+    include_str!("../migrations/0007_warm.sql"),
+    include_str!("../migrations/0008_carried_policy.sql"),
+    include_str!("../migrations/0009_job_digest.sql"),
+    include_str!("../migrations/0010_following.sql"),
 ];
 /// Pages in the write-ahead log before they are copied into the database: 32 MiB. Tasks change several
 /// times within that much, so most of their pages are copied once.
@@ -59,7 +66,8 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
-pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
+/// For the only writer of a database: what is committed survives a loss of power.
+pub(crate) fn writing(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -74,7 +82,7 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-pub(super) fn reading(path: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn reading(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,

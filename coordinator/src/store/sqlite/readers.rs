@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use super::{OpenError, open};
 use crate::store::ReadError;
@@ -50,8 +51,16 @@ impl Readers {
             drop(turn);
             answer
         });
-        answer.await.map_err(|error| ReadError::Engine {
-            source: Box::new(error),
-        })?
+        answer.await.map_err(unanswered)?
+    }
+}
+
+/// Why a question came to no answer of its own: its thread panicked, or there are no threads any more.
+fn unanswered(error: JoinError) -> ReadError {
+    if error.is_cancelled() {
+        return ReadError::Stopping;
+    }
+    ReadError::Engine {
+        source: Box::new(error),
     }
 }

@@ -12,13 +12,20 @@ use muster_core::time::Timestamp;
 use rusqlite::Connection;
 
 use super::{FILE, SqliteStore};
-use crate::store::Store;
 use crate::store::conformance::samples;
+use crate::store::{JobQuery, Store};
 
 /// By schema, from 1 on. A new migration comes with a dump of the schema before it.
-const DUMPS: [&str; 2] = [
+const DUMPS: [&str; 9] = [
     include_str!("upgrade/schema-1.sql"),
     include_str!("upgrade/schema-2.sql"),
+    include_str!("upgrade/schema-3.sql"),
+    include_str!("upgrade/schema-4.sql"),
+    include_str!("upgrade/schema-5.sql"),
+    include_str!("upgrade/schema-6.sql"),
+    include_str!("upgrade/schema-7.sql"),
+    include_str!("upgrade/schema-8.sql"),
+    include_str!("upgrade/schema-9.sql"),
 ];
 
 fn fill(directory: &Path, schema: usize) {
@@ -45,6 +52,14 @@ async fn attempts_that_ran_under_an_older_schema_go_on() {
         assert_eq!(store.identity().term, Term(8), "the dump's is 7");
         let (mut fleet, mut out) = (Fleet::new(Limits::default()), Effects::default());
         let now = Timestamp(1_000_000);
+        let on_the_image = JobQuery {
+            digest: Some(samples::image(3).digest()),
+            limit: 9,
+            ..JobQuery::default()
+        };
+        let found = store.list_jobs(on_the_image).await.unwrap().rows;
+        let found: Vec<_> = found.iter().map(|row| row.job.id).collect();
+        assert_eq!(found, [samples::job(1).id], "schema {schema}");
         let mut agents = Vec::new();
         for row in store.load().await.unwrap() {
             if let Restored::Agent(agent) = &row {
@@ -73,6 +88,7 @@ async fn attempts_that_ran_under_an_older_schema_go_on() {
             term: Term(7),
             attempts: [attempt].into(),
             details: Default::default(),
+            orphans: Default::default(),
             held: Vec::new(),
         };
         fleet.handle(now, Event::AgentHello(hello), &mut out);

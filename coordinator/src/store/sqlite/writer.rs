@@ -11,7 +11,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::attempts::{Ended, Made, Patch};
-use super::{agents, attempts, channels, jobs, safe_mode};
+use super::{agents, attempts, channels, jobs, rollouts, safe_mode};
 use crate::store::{CommitError, Revision, rows};
 
 /// Batches that may wait for the thread. The driver has one or two on their way.
@@ -169,6 +169,7 @@ fn apply(connection: &Connection, rev: Revision, batch: &[Record]) -> rusqlite::
             Record::Released { channel, release } => {
                 channels::insert_release(connection, channel, release)?;
             }
+            Record::Rollout(rollout) => rollouts::upsert(connection, rollout)?,
             Record::SafeMode(why) => safe_mode::set(connection, why.as_ref())?,
         }
     }
@@ -228,6 +229,7 @@ impl<'b> Rows<'b> {
             | Record::AgentSchedulable { .. }
             | Record::Channel(_)
             | Record::Released { .. }
+            | Record::Rollout(_)
             | Record::SafeMode(_) => {}
         }
     }

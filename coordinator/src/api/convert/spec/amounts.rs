@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use muster_core::ids::JobName;
 use muster_core::outcome::Outcome;
 use muster_core::spec::{
-    Backoff, BackoffKind, Resources, RetryAction, RetryPolicy, RetryRule, limits,
+    Backoff, BackoffKind, Growth, Resources, RetryAction, RetryPolicy, RetryRule, limits,
 };
 use muster_core::time::Millis;
 use muster_proto::v1 as pb;
@@ -70,7 +70,12 @@ pub(super) fn read_resources(wire: Option<&pb::Resources>, bad: &mut Violations)
     }
 }
 
-pub(super) fn read_retry(wire: Option<&pb::RetryPolicy>, bad: &mut Violations) -> RetryPolicy {
+/// `memory`: what the job asks for, in bytes.
+pub(super) fn read_retry(
+    wire: Option<&pb::RetryPolicy>,
+    memory: u64,
+    bad: &mut Violations,
+) -> RetryPolicy {
     let pb::RetryPolicy {
         user,
         infra,
@@ -81,7 +86,7 @@ pub(super) fn read_retry(wire: Option<&pb::RetryPolicy>, bad: &mut Violations) -
         user: user.unwrap_or(0),
         infra: infra.unwrap_or(DEFAULT_INFRA_RETRIES),
         backoff: read_backoff(backoff.as_ref(), bad),
-        rules: read_rules(&rules, bad),
+        rules: read_rules(&rules, memory, bad),
     };
     for (field, value) in [("retry.user", policy.user), ("retry.infra", policy.infra)] {
         if value > limits::RETRIES {
@@ -91,7 +96,7 @@ pub(super) fn read_retry(wire: Option<&pb::RetryPolicy>, bad: &mut Violations) -
     policy
 }
 
-fn read_rules(wire: &[pb::RetryRule], bad: &mut Violations) -> Vec<RetryRule> {
+fn read_rules(wire: &[pb::RetryRule], memory: u64, bad: &mut Violations) -> Vec<RetryRule> {
     if wire.len() > limits::RETRY_RULES {
         let (count, most) = (wire.len(), limits::RETRY_RULES);
         bad.add("retry.rules", format!("{count} are more than {most}"));
@@ -99,15 +104,21 @@ fn read_rules(wire: &[pb::RetryRule], bad: &mut Violations) -> Vec<RetryRule> {
     }
     let rules = wire.iter().enumerate();
     rules
-        .filter_map(|(place, rule)| read_rule(&format!("retry.rules[{place}]"), rule, bad))
+        .filter_map(|(place, rule)| read_rule(&format!("retry.rules[{place}]"), rule, memory, bad))
         .collect()
 }
 
-fn read_rule(field: &str, wire: &pb::RetryRule, bad: &mut Violations) -> Option<RetryRule> {
+fn read_rule(
+    field: &str,
+    wire: &pb::RetryRule,
+    memory: u64,
+    bad: &mut Violations,
+) -> Option<RetryRule> {
     let pb::RetryRule {
         outcomes,
         exit_codes,
         action,
+        grow,
     } = wire;
     if outcomes.is_empty() && exit_codes.is_empty() {
         bad.add(field, "it names neither outcomes nor exit codes".to_owned());
@@ -143,8 +154,17 @@ fn read_rule(field: &str, wire: &pb::RetryRule, bad: &mut Violations) -> Option<
     });
     let exit_codes = codes.collect();
     let action = match pb::retry_rule::Action::try_from(*action) {
-        Ok(pb::retry_rule::Action::Fail) => RetryAction::Fail,
-        Ok(pb::retry_rule::Action::Retry) => RetryAction::Retry,
+        Ok(pb::retry_rule::Action::Fail) => {
+            if grow.is_some() {
+                let what = "an end that fails the task has no next attempt";
+                bad.add(&format!("{field}.grow"), what.to_owned());
+            }
+            RetryAction::Fail
+        }
+        Ok(pb::retry_rule::Action::Retry) => match grow {
+            None => RetryAction::Retry,
+            Some(grow) => RetryAction::Grow(read_growth(field, *grow, memory, bad)),
+        },
         Ok(pb::retry_rule::Action::Unspecified) | Err(_) => {
             let what = format!("{action} is neither fail nor retry");
             bad.add(&format!("{field}.action"), what);
@@ -156,6 +176,24 @@ fn read_rule(field: &str, wire: &pb::RetryRule, bad: &mut Violations) -> Option<
         exit_codes,
         action,
     })
+}
+
+fn read_growth(field: &str, wire: pb::MemoryGrowth, memory: u64, bad: &mut Violations) -> Growth {
+    let pb::MemoryGrowth { percent, max_bytes } = wire;
+    if !limits::GROWTH.contains(&percent) {
+        let (from, to) = (limits::GROWTH.start(), limits::GROWTH.end());
+        let what = format!("{percent} is not within {from}-{to}");
+        bad.add(&format!("{field}.grow.percent"), what);
+    }
+    let (from, to) = (memory.saturating_add(1), limits::MEMORY_MAX);
+    if !(from..=to).contains(&max_bytes) {
+        let what = format!("{max_bytes} is not within {from}-{to}");
+        bad.add(&format!("{field}.grow.max_bytes"), what);
+    }
+    Growth {
+        percent,
+        most: max_bytes,
+    }
 }
 
 pub(super) fn read_backoff(wire: Option<&pb::Backoff>, bad: &mut Violations) -> Backoff {

@@ -6,7 +6,11 @@ use muster_core::spec::limits;
 
 use super::Violations;
 
-pub(super) fn check_argv(entrypoint: Option<&[String]>, command: &[String], bad: &mut Violations) {
+pub(in crate::api::convert) fn check_argv(
+    entrypoint: Option<&[String]>,
+    command: &[String],
+    bad: &mut Violations,
+) {
     if entrypoint.is_some_and(<[String]>::is_empty) {
         bad.add(
             "entrypoint.args",

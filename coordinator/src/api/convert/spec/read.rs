@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use muster_core::ids::{AgentId, BadName, ChannelName, JobName, PoolName};
 use muster_core::image::{Reference, split_tag};
-use muster_core::spec::{Delivery, ImageSource, Network, Pin, Pull, Requirements, Spec, limits};
+use muster_core::spec::{
+    Delivery, ImageSource, Network, OnDisconnect, Pin, Pull, Requirements, Spec, limits,
+};
 use muster_core::time::Millis;
 use muster_proto::v1 as pb;
 
@@ -57,6 +59,7 @@ fn read_spec(wire: &pb::JobSpec, bad: &mut Violations) -> Option<Spec> {
         concurrency,
         network,
         writable_root,
+        on_disconnect,
     } = wire;
     let entrypoint = entrypoint.as_ref().map(|argv| argv.args.clone());
     check_argv(entrypoint.as_deref(), command, bad);
@@ -67,14 +70,17 @@ fn read_spec(wire: &pb::JobSpec, bad: &mut Violations) -> Option<Spec> {
     let pull = read_pull(*pull, bad);
     let delivery = read_delivery(*delivery, bad);
     let network = read_network(*network, bad);
-    let retry = read_retry(retry.as_ref(), bad);
+    let resources = read_resources(resources.as_ref(), bad);
+    let retry = read_retry(retry.as_ref(), resources.memory_bytes, bad);
+    let on_disconnect = read_on_disconnect(on_disconnect.as_ref(), bad);
     let requirements = Requirements {
         pool: read_pool(pool, bad)?,
         labels: require.clone(),
         agent: read_optional(agent, AgentId::parse, "agent", bad),
-        resources: read_resources(resources.as_ref(), bad),
+        resources,
         held: None,
         concurrency: read_concurrency(concurrency, bad),
+        lease: on_disconnect != OnDisconnect::Finish,
     };
     check_priority(*priority, bad);
     let queue_timeout = read_span(
@@ -111,9 +117,22 @@ fn read_spec(wire: &pb::JobSpec, bad: &mut Violations) -> Option<Spec> {
         retry,
         success_codes,
         delivery: delivery?,
+        on_disconnect,
         network: network?,
         writable_root: *writable_root,
     })
+}
+
+fn read_on_disconnect(wire: Option<&pb::OnDisconnect>, bad: &mut Violations) -> OnDisconnect {
+    let Some(pb::OnDisconnect {
+        stop_after: Some(span),
+    }) = wire
+    else {
+        return OnDisconnect::Finish;
+    };
+    let field = "on_disconnect.stop_after";
+    let span = read_span(field, Some(span), limits::RUN_TIMEOUT, bad);
+    span.map_or(OnDisconnect::Finish, OnDisconnect::StopAfter)
 }
 
 fn read_name(name: &str, image: &str, bad: &mut Violations) -> Option<JobName> {
@@ -154,11 +173,13 @@ fn read_optional<T>(
 }
 
 fn read_image(image: &str, pin: i32, bad: &mut Violations) -> Option<ImageSource> {
-    let pin = match pb::Pin::try_from(pin) {
-        Ok(pb::Pin::Unspecified | pb::Pin::Task) => Pin::Task,
-        Ok(pb::Pin::Run) => Pin::Run,
+    let (pin, by_digest) = match pb::Pin::try_from(pin) {
+        Ok(pb::Pin::Unspecified | pb::Pin::Task) => (Pin::Task, false),
+        Ok(pb::Pin::Run) => (Pin::Run, false),
+        Ok(pb::Pin::Digest) => (Pin::Run, true),
         Err(_) => {
-            bad.add("pin", format!("{pin} is not a pin: PIN_TASK or PIN_RUN"));
+            let problem = format!("{pin} is not a pin: PIN_TASK, PIN_RUN or PIN_DIGEST");
+            bad.add("pin", problem);
             return None;
         }
     };
@@ -167,6 +188,13 @@ fn read_image(image: &str, pin: i32, bad: &mut Violations) -> Option<ImageSource
             "image",
             "is empty; give a channel's name or a reference such as etl:1",
         );
+        return None;
+    }
+    if by_digest && !image.contains("@sha256:") {
+        let problem = format!(
+            "{image:?} names no digest, and the pin is PIN_DIGEST; give repository@sha256:..., or another pin"
+        );
+        bad.add("image", problem);
         return None;
     }
     if !image.contains(['/', ':', '@']) {

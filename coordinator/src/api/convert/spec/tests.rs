@@ -112,6 +112,26 @@ fn a_key_that_stands_twice_is_refused() {
 }
 
 #[test]
+fn a_pin_on_a_digest_wants_an_image_by_digest() {
+    let digest = "1".repeat(64);
+    let pinned = |image: &str| pb::JobSpec {
+        image: image.to_owned(),
+        pin: pb::Pin::Digest.into(),
+        ..minimal()
+    };
+    for (image, good) in [
+        (format!("registry.example/etl@sha256:{digest}"), true),
+        ("registry.example/etl:1".to_owned(), false),
+        ("analytics".to_owned(), false),
+        ("registry.example/etl@sha256:12".to_owned(), false),
+    ] {
+        assert_eq!(spec_from_wire(&pinned(&image)).is_ok(), good, "{image}");
+    }
+    let expected = r#"image: "etl:1" names no digest, and the pin is PIN_DIGEST; give repository@sha256:..., or another pin"#;
+    assert_eq!(problems(&pinned("etl:1")), [expected]);
+}
+
+#[test]
 fn an_unknown_enum_value_is_refused_and_not_taken_for_the_default() {
     for wire in [
         pb::JobSpec {
@@ -145,6 +165,12 @@ fn a_retry_rule_that_can_t_be_used_is_named() {
             .map(|&(first, last)| pb::ExitCodes { first, last })
             .collect(),
         action,
+        grow: None,
+    };
+    let retry = pb::retry_rule::Action::Retry.into();
+    let grow = |action, percent, max_bytes| pb::RetryRule {
+        grow: Some(pb::MemoryGrowth { percent, max_bytes }),
+        ..rule(&[pb::Outcome::Oom], &[], action)
     };
     let wire = pb::JobSpec {
         retry: Some(pb::RetryPolicy {
@@ -158,6 +184,10 @@ fn a_retry_rule_that_can_t_be_used_is_named() {
                 rule(&[pb::Outcome::Canceled], &[], fail),
                 rule(&[], &[], fail),
                 rule(&[pb::Outcome::Lost], &[], 0),
+                grow(fail, 150, 64 << 30),
+                grow(retry, 100, 64 << 30),
+                grow(retry, 150, 1),
+                grow(retry, 150, u64::MAX),
             ],
             ..Default::default()
         }),
@@ -172,6 +202,10 @@ fn a_retry_rule_that_can_t_be_used_is_named() {
             "retry.rules[2].outcomes: 5 is no outcome after which there could be another attempt",
             "retry.rules[3]: it names neither outcomes nor exit codes",
             "retry.rules[4].action: 0 is neither fail nor retry",
+            "retry.rules[5].grow: an end that fails the task has no next attempt",
+            "retry.rules[6].grow.percent: 100 is not within 101-1000",
+            "retry.rules[7].grow.max_bytes: 1 is not within 536870913-70368744177664",
+            "retry.rules[8].grow.max_bytes: 18446744073709551615 is not within 536870913-70368744177664",
         ]
     );
 }

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use muster_core::spec::{
-    Backoff, BackoffKind, Delivery, ImageSource, Network, Pin, Pull, Requirements, Resources,
-    RetryAction, RetryPolicy, RetryRule, Spec,
+    Backoff, BackoffKind, Delivery, Growth, ImageSource, Network, OnDisconnect, Pin, Pull,
+    Requirements, Resources, RetryAction, RetryPolicy, RetryRule, Spec,
 };
 use muster_proto::v1 as pb;
 
@@ -35,6 +35,7 @@ pub fn spec_to_wire(spec: &Spec) -> pb::JobSpec {
         delivery,
         network,
         writable_root,
+        on_disconnect,
     } = spec;
     // What `held` names is the job's pinned image, which has its own place.
     let Requirements {
@@ -44,6 +45,8 @@ pub fn spec_to_wire(spec: &Spec) -> pb::JobSpec {
         resources,
         held: _,
         concurrency,
+        // Always as `on_disconnect` says.
+        lease: _,
     } = requirements.as_ref();
     let (image, pin) = image_to_wire(image);
     pb::JobSpec {
@@ -89,6 +92,12 @@ pub fn spec_to_wire(spec: &Spec) -> pb::JobSpec {
         }
         .into(),
         writable_root: *writable_root,
+        on_disconnect: match on_disconnect {
+            OnDisconnect::Finish => None,
+            OnDisconnect::StopAfter(limit) => Some(pb::OnDisconnect {
+                stop_after: Some(millis_to_wire(*limit)),
+            }),
+        },
     }
 }
 
@@ -159,9 +168,16 @@ fn rule_to_wire(rule: &RetryRule) -> pb::RetryRule {
         exit_codes,
         action,
     } = rule;
-    let action = match action {
-        RetryAction::Fail => pb::retry_rule::Action::Fail,
-        RetryAction::Retry => pb::retry_rule::Action::Retry,
+    let (action, grow) = match action {
+        RetryAction::Fail => (pb::retry_rule::Action::Fail, None),
+        RetryAction::Retry => (pb::retry_rule::Action::Retry, None),
+        RetryAction::Grow(Growth { percent, most }) => {
+            let grow = pb::MemoryGrowth {
+                percent: *percent,
+                max_bytes: *most,
+            };
+            (pb::retry_rule::Action::Retry, Some(grow))
+        }
     };
     let codes = |range: &RangeInclusive<u8>| pb::ExitCodes {
         first: (*range.start()).into(),
@@ -174,5 +190,6 @@ fn rule_to_wire(rule: &RetryRule) -> pb::RetryRule {
             .collect(),
         exit_codes: exit_codes.iter().map(codes).collect(),
         action: action.into(),
+        grow,
     }
 }

@@ -209,7 +209,7 @@ async fn what_is_no_whole_copy_changes_nothing() {
     let refused = |bytes: &[u8]| {
         fs::write(&bad, bytes).unwrap();
         let error = restore(&bad, &data).unwrap_err();
-        let text = crate::error_chain::error_chain(&error);
+        let text = muster_core::error_chain::error_chain(&error);
         assert!(text.contains("bad"), "{text}");
         assert_eq!((files(&data), fs::read(data.join(FILE)).unwrap()), before);
         error
