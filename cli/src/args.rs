@@ -4,16 +4,22 @@ pub(crate) mod agent;
 pub(crate) mod channel;
 pub(crate) mod coordinator;
 pub(crate) mod daemon;
+pub(crate) mod doctor;
 pub(crate) mod job;
+pub(crate) mod manifest;
+pub(crate) mod rollout;
 pub(crate) mod run;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use agent::AgentArgs;
-use channel::{ChannelArgs, RollbackArgs, RolloutArgs};
+use channel::ChannelArgs;
 use coordinator::CoordinatorCommand;
 use daemon::UpArgs;
+use doctor::DoctorArgs;
 use job::{CancelArgs, JobArgs, ListArgs, LogsArgs, QuarantineArgs, TaskArgs, WaitArgs, WhyArgs};
+use manifest::ManifestArgs;
+use rollout::{RollbackArgs, RolloutArgs};
 use run::RunArgs;
 
 /// Runs containerized batch tasks on a fleet.
@@ -96,6 +102,16 @@ pub(crate) enum Format {
     Name,
 }
 
+impl Format {
+    /// Whether a program reads it, and not a person.
+    pub(crate) const fn is_for_programs(self) -> bool {
+        match self {
+            Self::Json | Self::Jsonl | Self::Yaml | Self::Name => true,
+            Self::Table | Self::Wide => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
     Auto,
@@ -125,19 +141,27 @@ pub(crate) enum Command {
     Quarantine(QuarantineArgs),
     /// Agents: list, get, cordon, uncordon, drain; without a verb, the daemon of a worker host
     Agent(AgentArgs),
-    /// Channels: list, get, set, refresh
+    /// Channels: list, get, set, refresh, history
     Channel(ChannelArgs),
-    /// Rollouts: history, rollback
+    /// Rollouts: start, status, list, pause, resume, promote, abort, rollback
     Rollout(RolloutArgs),
-    /// Make the release before the current one current again (rollout rollback)
+    /// End a rollout, or make the release before current again (rollout rollback)
     #[command(visible_alias = "undo")]
     Rollback(RollbackArgs),
+    /// Make channels and rollouts be as manifests say
+    Apply(ManifestArgs),
+    /// What apply would change
+    Plan(ManifestArgs),
+    /// Print the JSON Schema of manifests
+    Schema,
     /// Coordinator, agent and SQLite in one process
     Up(UpArgs),
     /// The store: backup, restore, adopt; without a verb, the daemon that hands tasks to agents
     Coordinator(CoordinatorCommand),
     /// The configuration and where each value comes from
     Config(ConfigArgs),
+    /// Look for what is wrong with the coordinator, the fleet and this host; changes nothing
+    Doctor(DoctorArgs),
     /// Whether the coordinator answers and serves
     Health,
     /// The version of this binary and of the coordinator

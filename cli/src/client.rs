@@ -8,6 +8,8 @@ use muster_proto::v1::admin_service_client::AdminServiceClient;
 use muster_proto::v1::agent_service_client::AgentServiceClient;
 use muster_proto::v1::channel_service_client::ChannelServiceClient;
 use muster_proto::v1::job_service_client::JobServiceClient;
+use muster_proto::v1::manifest_service_client::ManifestServiceClient;
+use muster_proto::v1::rollout_service_client::RolloutServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -117,6 +119,14 @@ impl Client {
         ChannelServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn rollouts(&self) -> RolloutServiceClient<Channel> {
+        RolloutServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    pub(crate) fn manifests(&self) -> ManifestServiceClient<Channel> {
+        ManifestServiceClient::new(self.channel.clone())
+    }
+
     pub(crate) fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
     }
@@ -172,7 +182,12 @@ pub(crate) fn is_transient(status: &tonic::Status) -> bool {
     matches!(
         status.code(),
         tonic::Code::Unavailable | tonic::Code::Cancelled
-    ) || std::error::Error::source(status).is_some()
+    ) || is_broken(status)
+}
+
+/// Whether the connection broke: the coordinator's own answers have no cause on this side.
+pub(crate) fn is_broken(status: &tonic::Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 /// How long to wait before connecting again. Grows from 0.1 s to 5 s; the process's number spreads

@@ -6,10 +6,13 @@ mod channel;
 mod completion;
 mod config;
 mod coordinator;
+mod doctor;
 mod job;
 mod list;
 mod logs;
+mod manifest;
 mod quarantine;
+mod rollout;
 mod run;
 mod version;
 mod wait;
@@ -18,7 +21,7 @@ mod why;
 use std::process::ExitCode;
 
 use crate::args::agent::AgentArgs;
-use crate::args::channel::{ChannelVerb, RolloutVerb};
+use crate::args::channel::ChannelVerb;
 use crate::args::coordinator::{CoordinatorCommand, CoordinatorVerb};
 use crate::args::job::{JobVerb, TaskVerb};
 use crate::args::{Args, Command, ConfigVerb, Format};
@@ -28,6 +31,7 @@ use crate::console::Console;
 use crate::daemon;
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
+use manifest::Mode;
 
 /// What a client command works with.
 pub(crate) struct Context {
@@ -79,11 +83,13 @@ fn dispatch(args: Args, settings: &Settings) -> Result<Exit, Failure> {
         }) => coordinator_verb(verb, settings, console),
         Command::Agent(AgentArgs { verb: None, daemon }) => daemon::agent(&daemon),
         Command::Completion { shell } => completion::run(shell, &mut console),
+        Command::Schema => manifest::schema(&mut console),
         Command::Config(flags) => {
             let ConfigVerb::Show { origin } = flags.verb;
             config::show(settings, origin, &mut console)
         }
         Command::Version => in_runtime(version::run(settings, &mut console)),
+        Command::Doctor(flags) => in_runtime(doctor::run(&flags, settings, &mut console)),
         Command::Run(flags) if flags.follow.dry_run => run::dry_run(&flags, &mut console),
         Command::Job(flags) => match flags.verb {
             JobVerb::Run(flags) if flags.follow.dry_run => run::dry_run(&flags, &mut console),
@@ -136,22 +142,27 @@ async fn client_command(context: &mut Context, command: Command) -> Result<Exit,
         Command::Channel(flags) => match flags.verb {
             ChannelVerb::List => channel::list(context).await,
             ChannelVerb::Get { channel } => channel::get(context, channel).await,
-            ChannelVerb::Set { channel, image } => channel::set(context, channel, &image).await,
+            ChannelVerb::Set {
+                channel,
+                image,
+                following,
+                warm,
+            } => channel::set(context, channel, &image, following, &warm).await,
             ChannelVerb::Refresh { channel } => channel::refresh(context, channel).await,
+            ChannelVerb::History(args) => channel::history(context, args).await,
         },
-        Command::Rollout(flags) => match flags.verb {
-            RolloutVerb::History { channel, limit } => {
-                channel::history(context, channel, limit).await
-            }
-            RolloutVerb::Rollback(flags) => channel::rollback(context, flags).await,
-        },
+        Command::Rollout(flags) => rollout::run(context, flags.verb).await,
         Command::Rollback(flags) => channel::rollback(context, flags).await,
+        Command::Apply(flags) => manifest::run(context, &flags, Mode::Apply).await,
+        Command::Plan(flags) => manifest::run(context, &flags, Mode::Plan).await,
         Command::Health => version::health(context).await,
         Command::Up(_)
         | Command::Coordinator(_)
         | Command::Agent(AgentArgs { verb: None, .. })
         | Command::Config(_)
+        | Command::Schema
         | Command::Version
+        | Command::Doctor(_)
         | Command::Job(_)
         | Command::Completion { .. } => unreachable!("dispatched without a connection"),
     }

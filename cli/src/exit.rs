@@ -1,5 +1,6 @@
 //! How a command ends: its exit code, and what it says when it could not do its work.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use muster_core::outcome::{EndReason, Outcome};
@@ -7,11 +8,16 @@ use serde::Serialize;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::client::ConnectError;
+use crate::client::{ConnectError, is_broken};
+
 use crate::config::BadConfig;
 use crate::daemon::DaemonError;
+use crate::files::BadFile;
 use crate::submit::BadSpec;
 use crate::target::BadTarget;
+
+const MAYBE_DONE: &str =
+    "what was asked for may have been done; look before you ask again, or submit with --key";
 
 /// A process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +88,14 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Config(#[from] BadConfig),
     #[error(transparent)]
+    Manifest(#[from] BadFile),
+    #[error(transparent)]
     Connect(#[from] ConnectError),
     // The status is no source: its message is the whole of what it has to say.
     #[error("{}", .0.message())]
     Call(Box<tonic::Status>),
+    #[error("the connection to the coordinator broke: {}", .0.message())]
+    Broken(Box<tonic::Status>),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error("job {job} has {array} tasks; name one")]
@@ -106,6 +116,13 @@ pub(crate) enum Failure {
     Backup(#[from] muster_coordinator::store::BackupError),
     #[error("nothing was restored")]
     Restore(#[from] muster_coordinator::store::RestoreError),
+    #[error("{} is there already", file.display())]
+    BundleExists { file: PathBuf },
+    #[error("{} could not be written", file.display())]
+    Bundle {
+        file: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the coordinator's answer has no {what}")]
     Incomplete { what: &'static str },
     #[error("interrupted")]
@@ -118,17 +135,24 @@ pub(crate) enum Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
-        Self::Call(Box::new(status))
+        if is_broken(&status) {
+            Self::Broken(Box::new(status))
+        } else {
+            Self::Call(Box::new(status))
+        }
     }
 }
 
 impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Target(_) | Self::Spec(_) | Self::Config(_) | Self::ManyTasks { .. } => {
-                Exit::USAGE
-            }
+            Self::Target(_)
+            | Self::Spec(_)
+            | Self::Config(_)
+            | Self::Manifest(_)
+            | Self::ManyTasks { .. } => Exit::USAGE,
             Self::Connect(error) => error.exit(),
+            Self::Broken(_) => Exit::UNREACHABLE,
             Self::Call(status) => of_status(status.code()).0,
             Self::Daemon(error) => error.exit(),
             Self::NoJob { .. }
@@ -136,10 +160,12 @@ impl Failure {
             | Self::NoAgent { .. }
             | Self::NoLastJob => Exit::NOT_FOUND,
             Self::WaitedLongEnough { .. } => Exit::TIMED_OUT,
+            Self::BundleExists { .. } => Exit::CONFLICT,
             Self::Interrupted => Exit::INTERRUPTED,
             Self::NotConfirmed
             | Self::Backup(_)
             | Self::Restore(_)
+            | Self::Bundle { .. }
             | Self::Incomplete { .. }
             | Self::Write { .. }
             | Self::Setup { .. } => Exit::OTHER,
@@ -152,7 +178,9 @@ impl Failure {
             Self::Target(_) | Self::ManyTasks { .. } => "bad_id",
             Self::Spec(_) => "bad_spec",
             Self::Config(_) => "bad_config",
+            Self::Manifest(_) => "bad_manifest",
             Self::Connect(error) => error.code(),
+            Self::Broken(_) => "unavailable",
             Self::Call(status) => {
                 let reason = status.get_details_error_info().map(|info| info.reason);
                 let reason = reason.filter(|reason| !reason.is_empty());
@@ -169,7 +197,8 @@ impl Failure {
             Self::WaitedLongEnough { .. } => "timeout",
             Self::Interrupted => "interrupted",
             Self::Incomplete { .. } => "internal",
-            Self::Write { .. } | Self::Setup { .. } => "io",
+            Self::BundleExists { .. } => "already_exists",
+            Self::Bundle { .. } | Self::Write { .. } | Self::Setup { .. } => "io",
         };
         word.to_owned()
     }
@@ -178,6 +207,7 @@ impl Failure {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Connect(error) => error.hint(),
+            Self::Broken(_) => Some(MAYBE_DONE.to_owned()),
             Self::Spec(error) => error.hint(),
             Self::Call(status) => {
                 let links = status.get_details_help().map(|help| help.links);
@@ -193,14 +223,17 @@ impl Failure {
             Self::NoJob { .. } => Some("see what there is: muster ps -a".to_owned()),
             Self::NoAgent { .. } => Some("see: muster agent list".to_owned()),
             Self::NotConfirmed => Some("-y skips the question".to_owned()),
+            Self::BundleExists { .. } => Some("name another file, or remove that one".to_owned()),
             Self::Target(_)
             | Self::Config(_)
+            | Self::Manifest(_)
             | Self::Daemon(_)
             | Self::NoLastJob
             | Self::WaitedLongEnough { .. }
             | Self::Interrupted
             | Self::Backup(_)
             | Self::Restore(_)
+            | Self::Bundle { .. }
             | Self::Incomplete { .. }
             | Self::Write { .. }
             | Self::Setup { .. } => None,

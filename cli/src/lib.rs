@@ -10,6 +10,7 @@ mod config;
 mod console;
 mod daemon;
 mod exit;
+mod files;
 mod quantity;
 mod submit;
 mod target;

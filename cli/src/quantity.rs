@@ -8,8 +8,6 @@ use muster_proto::v1;
 /// Why a text is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadQuantity {
-    #[error("is not a duration such as 90s, 15m, 2h or 7d")]
-    Duration,
     #[error("is not a size such as 512m, 512Mi or 4g")]
     Size,
     #[error("is not a number of CPUs such as 2 or 0.5, with up to three decimals")]
@@ -21,44 +19,12 @@ pub(crate) enum BadQuantity {
     #[error("is not a number of retries such as 3 or user=3,infra=5")]
     Retries,
     #[error(
-        "is not a rule such as 2,64-78:fail or oom,timeout:fail or image_error:retry; the ends are exit codes or \
+        "is not a rule such as 2,64-78:fail or image_error:retry or oom:grow=1.5,8g; the ends are exit codes or \
          some of failed, oom, timeout, lost, preempted, image_error, infra_error"
     )]
     RetryRule,
     #[error("is not a time such as 10m, 2h ago or 2026-08-21T14:02:00Z")]
     Moment,
-}
-
-/// `90s`, `15m`, `2h`, `7d`, `250ms`, and sums such as `1h30m`. Always with a unit.
-pub(crate) fn parse_duration(text: &str) -> Result<Millis, BadQuantity> {
-    let bad = BadQuantity::Duration;
-    if text.is_empty() {
-        return Err(bad);
-    }
-    let mut rest = text;
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, after) = rest.split_at(digits);
-        let letters = after.len()
-            - after
-                .trim_start_matches(|c: char| c.is_ascii_lowercase())
-                .len();
-        let (unit, next) = after.split_at(letters);
-        let millis: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(bad),
-        };
-        let number: u64 = number.parse().map_err(|_| bad.clone())?;
-        let part = number.checked_mul(millis).ok_or_else(|| bad.clone())?;
-        total = total.checked_add(part).ok_or_else(|| bad.clone())?;
-        rest = next;
-    }
-    Ok(Millis(total))
 }
 
 /// A size in bytes as docker reads it: `512`, `512b`, `512k`, `1.5g`, `512Mi`, `4GiB`; every unit is a
@@ -191,12 +157,14 @@ impl FromStr for Retries {
     }
 }
 
-/// `ENDS:ACTION`: outcomes, and exit codes and ranges of them, with commas between; then `fail` or `retry`.
+/// `ENDS:ACTION`: outcomes, and exit codes and ranges of them, with commas between; then `fail`, `retry` or
+/// `grow=FACTOR,MOST`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct RetryRule {
     pub(crate) outcomes: Vec<i32>,
     pub(crate) exit_codes: Vec<v1::ExitCodes>,
     pub(crate) action: v1::retry_rule::Action,
+    pub(crate) grow: Option<v1::MemoryGrowth>,
 }
 
 impl RetryRule {
@@ -206,11 +174,13 @@ impl RetryRule {
             outcomes,
             exit_codes,
             action,
+            grow,
         } = self.clone();
         let of = |outcomes, exit_codes| v1::RetryRule {
             outcomes,
             exit_codes,
             action: action.into(),
+            grow,
         };
         let by_outcome = (!outcomes.is_empty()).then(|| of(outcomes, Vec::new()));
         let by_code = (!exit_codes.is_empty()).then(|| of(Vec::new(), exit_codes));
@@ -224,12 +194,18 @@ impl FromStr for RetryRule {
     fn from_str(text: &str) -> Result<Self, BadQuantity> {
         let bad = || BadQuantity::RetryRule;
         let (ends, action) = text.split_once(':').ok_or_else(bad)?;
+        let (action, grow) = match action {
+            "fail" => (v1::retry_rule::Action::Fail, None),
+            "retry" => (v1::retry_rule::Action::Retry, None),
+            other => {
+                let grow = other.strip_prefix("grow=").ok_or_else(bad)?;
+                let grow = parse_growth(grow).ok_or_else(bad)?;
+                (v1::retry_rule::Action::Retry, Some(grow))
+            }
+        };
         let mut rule = Self {
-            action: match action {
-                "fail" => v1::retry_rule::Action::Fail,
-                "retry" => v1::retry_rule::Action::Retry,
-                _ => return Err(bad()),
-            },
+            action,
+            grow,
             ..Self::default()
         };
         for end in ends.split(',') {
@@ -248,6 +224,22 @@ impl FromStr for RetryRule {
         }
         Ok(rule)
     }
+}
+
+/// `1.5,8g`: the factor, to two places, and the most.
+fn parse_growth(text: &str) -> Option<v1::MemoryGrowth> {
+    let (factor, most) = text.split_once(',')?;
+    let (whole, part) = factor.split_once('.').unwrap_or((factor, "0"));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if part.is_empty() || part.len() > 2 || !is_number(whole) || !is_number(part) {
+        return None;
+    }
+    let hundredths: u32 = format!("{part:0<2}").parse().ok()?;
+    let percent = whole.parse::<u32>().ok()?.checked_mul(100)?;
+    Some(v1::MemoryGrowth {
+        percent: percent.checked_add(hundredths)?,
+        max_bytes: parse_size(most).ok()?,
+    })
 }
 
 /// A point in time: how long ago, or an RFC 3339 time.
@@ -275,7 +267,7 @@ impl FromStr for Moment {
 
     fn from_str(text: &str) -> Result<Self, BadQuantity> {
         let span = text.strip_suffix("ago").map_or(text, str::trim_end);
-        if let Ok(span) = parse_duration(span) {
+        if let Ok(span) = span.parse() {
             return Ok(Self::Ago(span));
         }
         text.parse().map(Self::At).map_err(|_| BadQuantity::Moment)

@@ -29,28 +29,47 @@ pub(crate) fn list<P, J: From<P> + Serialize>(
     things: Vec<P>,
     next_page_token: &str,
 ) -> Result<(), Failure> {
+    let for_people = !console.quiet && !console.format.is_for_programs();
+    list_as::<_, J>(
+        console,
+        (view.name, view.id),
+        things,
+        next_page_token,
+        |console, things| {
+            let wide = console.format == Format::Wide;
+            let table = (view.table)(things, wide);
+            table.text(console.headers, console.color, console.out_is_terminal)
+        },
+    )?;
+    if for_people && !next_page_token.is_empty() {
+        let more = format!("there is more: --page-token {next_page_token}, or a larger --limit");
+        console.note(&more);
+    }
+    Ok(())
+}
+
+/// The same with a text of its own for people; `(name, id)` are those of a [`View`].
+pub(crate) fn list_as<P, J: From<P> + Serialize>(
+    console: &mut Console,
+    (name, id): (&'static str, fn(&P) -> String),
+    things: Vec<P>,
+    next_page_token: &str,
+    text: impl FnOnce(&Console, &[P]) -> String,
+) -> Result<(), Failure> {
     if console.quiet || console.format == Format::Name {
-        let ids: String = things.iter().map(|thing| (view.id)(thing) + "\n").collect();
+        let ids: String = things.iter().map(|thing| id(thing) + "\n").collect();
         let ids = console.fit(&ids);
         return console.data(&ids);
     }
-    let wide = console.format == Format::Wide;
     match console.format {
         Format::Table | Format::Wide | Format::Name => {
-            let table = (view.table)(&things, wide);
-            let text = table.text(console.headers, console.color, console.out_is_terminal);
-            console.data(&text)?;
-            if !next_page_token.is_empty() {
-                let more =
-                    format!("there is more: --page-token {next_page_token}, or a larger --limit");
-                console.note(&more);
-            }
-            Ok(())
+            let text = text(console, &things);
+            console.data(&text)
         }
         Format::Json | Format::Jsonl | Format::Yaml => {
             let things: Vec<J> = things.into_iter().map(J::from).collect();
             let page = json::Page {
-                name: view.name,
+                name,
                 things: &things,
                 next_page_token,
             };

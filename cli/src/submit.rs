@@ -8,7 +8,7 @@ use muster_core::time::Millis;
 use muster_proto::v1;
 
 use crate::args::run::{
-    BackoffKind, ContainerFlags, Delivery, JobFlags, Pin, Pull, RefusedFlags, RunArgs,
+    BackoffKind, ContainerFlags, Delivery, JobFlags, OnDisconnect, Pin, Pull, RefusedFlags, RunArgs,
 };
 use crate::quantity::{KeyValue, RetryRule};
 
@@ -115,6 +115,7 @@ pub(crate) fn submission(
         concurrency: concurrency(job),
         network: network(&container.network)?.into(),
         writable_root: job.writable_root,
+        on_disconnect: job.on_disconnect.and_then(on_disconnect),
     };
     Ok(Submission {
         job: v1::NewJob {
@@ -292,11 +293,13 @@ fn notes(flags: &ContainerFlags, env: &BTreeMap<String, String>) -> Vec<String> 
 /// A rule that asks for retries which nothing pays for.
 fn useless_rules(flags: &JobFlags) -> Option<String> {
     let is_paid = flags.retries.user.is_some_and(|user| user > 0);
+    let oom = i32::from(v1::Outcome::Oom);
     let by_code = |rule: &RetryRule| {
-        rule.action == v1::retry_rule::Action::Retry && !rule.exit_codes.is_empty()
+        rule.action == v1::retry_rule::Action::Retry
+            && (!rule.exit_codes.is_empty() || rule.outcomes.contains(&oom))
     };
     (!is_paid && flags.retry_rule.iter().any(by_code)).then(|| {
-        "--retry-rule …:retry does nothing for exit codes without --retries user=N, which pays for it"
+        "--retry-rule …:retry and …:grow do nothing for exit codes and oom without --retries user=N, which pays for it"
             .to_owned()
     })
 }
@@ -343,6 +346,16 @@ const fn pin(pin: Pin) -> v1::Pin {
     match pin {
         Pin::Run => v1::Pin::Run,
         Pin::Task => v1::Pin::Task,
+        Pin::Digest => v1::Pin::Digest,
+    }
+}
+
+fn on_disconnect(wish: OnDisconnect) -> Option<v1::OnDisconnect> {
+    match wish {
+        OnDisconnect::Finish => None,
+        OnDisconnect::StopAfter(limit) => Some(v1::OnDisconnect {
+            stop_after: Some(duration(limit)),
+        }),
     }
 }
 

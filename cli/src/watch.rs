@@ -56,6 +56,21 @@ pub(crate) fn logs(client: &Client, request: v1::LogsRequest) -> mpsc::Receiver<
     receiver
 }
 
+/// Follows a rollout until it has ended.
+pub(crate) fn rollout(
+    client: &Client,
+    request: v1::GetRolloutRequest,
+) -> mpsc::Receiver<News<v1::Rollout>> {
+    let (sender, receiver) = mpsc::channel(BUFFERED);
+    let watch = RolloutWatch {
+        client: client.clone(),
+        request,
+        ended: false,
+    };
+    tokio::spawn(keep_going(watch, sender));
+    receiver
+}
+
 /// A part of a log.
 #[derive(Debug)]
 pub(crate) enum LogPiece {
@@ -237,5 +252,30 @@ impl Source for LogWatch {
     fn is_done(&self) -> bool {
         // Without `follow` the stream ends at what there is now.
         self.complete || !self.request.follow
+    }
+}
+
+struct RolloutWatch {
+    client: Client,
+    request: v1::GetRolloutRequest,
+    ended: bool,
+}
+
+impl Source for RolloutWatch {
+    type Item = v1::Rollout;
+
+    async fn pass(&mut self, out: &mut Outlet<v1::Rollout>) -> Result<(), Stopped> {
+        let request = self.request.clone();
+        let mut stream = self.client.rollouts().watch(request).await?.into_inner();
+        out.answered().await?;
+        while let Some(rollout) = stream.message().await? {
+            self.ended = rollout.end.is_some();
+            out.item(rollout).await?;
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.ended
     }
 }

@@ -4,7 +4,6 @@ use clap::Subcommand;
 use muster_core::time::Millis;
 
 use super::daemon::AgentDaemonArgs;
-use crate::quantity::parse_duration;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AgentArgs {
@@ -42,11 +41,11 @@ pub(crate) enum AgentVerb {
 pub(crate) struct DrainArgs {
     pub(crate) agent: String,
     /// What runs then gets TERM, then KILL, and costs no retry [default: none]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) deadline: Option<Millis>,
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) reason: String,
-    /// Return when the agent is empty
+    /// Return when nothing runs there and all output has arrived
     #[arg(long)]
     pub(crate) wait: bool,
 }

@@ -1,8 +1,11 @@
-//! Channels, their releases and the way back.
+//! Channels and their releases.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use muster_core::time::Millis;
 
-#[derive(Debug, clap::Args)]
+use super::rollout::HistoryArgs;
+
+#[derive(Debug, Args)]
 pub(crate) struct ChannelArgs {
     #[command(subcommand)]
     pub(crate) verb: ChannelVerb,
@@ -20,41 +23,35 @@ pub(crate) enum ChannelVerb {
         /// The tag is `latest` unless named
         #[arg(value_name = "REPOSITORY[:TAG]")]
         image: String,
+        #[command(flatten)]
+        following: FollowingArgs,
+        #[command(flatten)]
+        warm: WarmArgs,
     },
     /// Ask the registry now, as a webhook would
     Refresh { channel: String },
+    /// A channel's releases, newest first: what, when, why, by whom, from which source
+    History(HistoryArgs),
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct RolloutArgs {
-    #[command(subcommand)]
-    pub(crate) verb: RolloutVerb,
+/// How the coordinator looks at the tag; without any of these it stays as it is.
+#[derive(Debug, Args)]
+pub(crate) struct FollowingArgs {
+    /// How often it looks when no webhook comes, 10s to 7d; 0s: as often as it is set to
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) poll_interval: Option<Millis>,
+    /// What it shows to the registry: the name of a file in its --credentials-dir, without .json; "": its own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) credentials: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum RolloutVerb {
-    /// A channel's releases, newest first
-    History {
-        channel: String,
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-    },
-    /// Make the release before the current one current again
-    #[command(visible_alias = "undo")]
-    Rollback(RollbackArgs),
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct RollbackArgs {
-    pub(crate) channel: String,
-    /// Another release than the one before [default: the one before]
-    #[arg(
-        long,
-        value_name = "RELEASE",
-        default_value_t = 0,
-        hide_default_value = true
-    )]
-    pub(crate) to: u64,
-    #[arg(long, default_value = "", value_name = "TEXT")]
-    pub(crate) reason: String,
+/// How many started containers wait for the channel's tasks on each agent; without any of these it stays as it is.
+#[derive(Debug, Args)]
+pub(crate) struct WarmArgs {
+    /// Containers that wait on each agent, also when no task has come for long
+    #[arg(long, value_name = "N", requires = "warm_max")]
+    pub(crate) warm_min: Option<u32>,
+    /// Containers that wait on each agent at most, when tasks come often; 0: none
+    #[arg(long, value_name = "N")]
+    pub(crate) warm_max: Option<u32>,
 }

@@ -30,6 +30,17 @@ pub(crate) struct CoordinatorArgs {
     /// Registries spoken to without TLS, with commas [env: MUSTER_COORDINATOR_INSECURE_REGISTRIES]
     #[arg(long, value_name = "HOST:PORT,...")]
     pub(crate) insecure_registries: Option<String>,
+    /// Registries and repositories that channels may follow, with commas [env: MUSTER_COORDINATOR_ALLOWED_REPOSITORIES]
+    /// [default: any]
+    #[arg(long, value_name = "NAME,...")]
+    pub(crate) allowed_repositories: Option<String>,
+    /// Directory of docker configurations, NAME.json, that channels can name [env: MUSTER_COORDINATOR_CREDENTIALS_DIR]
+    /// [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) credentials_dir: Option<String>,
+    /// Decides whether an image may be rolled out: exit code 0 takes it [env: MUSTER_COORDINATOR_VERIFY_COMMAND]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) verify_command: Option<String>,
     /// What the senders of webhooks prove themselves with [env: MUSTER_COORDINATOR_WEBHOOK_SECRETS_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) webhook_secrets_file: Option<String>,
@@ -39,6 +50,9 @@ pub(crate) struct CoordinatorArgs {
     /// How often agents say that they are there [env: MUSTER_COORDINATOR_HEARTBEAT] [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) heartbeat: Option<String>,
+    /// Retries of one team that go each minute at least [env: MUSTER_COORDINATOR_RETRIES_PER_MINUTE] [default: 10]
+    #[arg(long, value_name = "N")]
+    pub(crate) retries_per_minute: Option<String>,
 }
 
 impl CoordinatorArgs {
@@ -53,9 +67,13 @@ impl CoordinatorArgs {
             pushgateway_idle,
             registry_poll,
             insecure_registries,
+            allowed_repositories,
+            credentials_dir,
+            verify_command,
             webhook_secrets_file,
             lost_after,
             heartbeat,
+            retries_per_minute,
         } = self;
         let insecure = insecure_dev_network.then(|| "true".to_owned());
         given([
@@ -71,11 +89,18 @@ impl CoordinatorArgs {
                 insecure_registries,
             ),
             (
+                "MUSTER_COORDINATOR_ALLOWED_REPOSITORIES",
+                allowed_repositories,
+            ),
+            ("MUSTER_COORDINATOR_CREDENTIALS_DIR", credentials_dir),
+            ("MUSTER_COORDINATOR_VERIFY_COMMAND", verify_command),
+            (
                 "MUSTER_COORDINATOR_WEBHOOK_SECRETS_FILE",
                 webhook_secrets_file,
             ),
             ("MUSTER_COORDINATOR_LOST_AFTER", lost_after),
             ("MUSTER_COORDINATOR_HEARTBEAT", heartbeat),
+            ("MUSTER_COORDINATOR_RETRIES_PER_MINUTE", retries_per_minute),
         ])
     }
 }
@@ -139,9 +164,15 @@ pub(crate) struct AgentDaemonArgs {
     /// Images pulled at a time [env: MUSTER_AGENT_PULLS] [default: 3]
     #[arg(long, value_name = "N")]
     pub(crate) pulls: Option<String>,
-    /// Containers created and started at a time [env: MUSTER_AGENT_STARTS] [default: four for each CPU]
+    /// Most containers created and started at a time [env: MUSTER_AGENT_STARTS] [default: four for each CPU]
     #[arg(long, value_name = "N")]
     pub(crate) starts: Option<String>,
+    /// Containers that may wait for tasks of channels that want such; 0: none [env: MUSTER_AGENT_WARM] [default: 8]
+    #[arg(long, value_name = "N")]
+    pub(crate) warm: Option<String>,
+    /// Memory that has to be available for another one of them [env: MUSTER_AGENT_WARM_MEMORY_FREE] [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) warm_memory_free: Option<String>,
 }
 
 impl AgentDaemonArgs {
@@ -168,6 +199,8 @@ impl AgentDaemonArgs {
             otlp_endpoint,
             pulls,
             starts,
+            warm,
+            warm_memory_free,
         } = self;
         let labels = (!labels.is_empty()).then(|| labels.join(","));
         let resources = (!resources.is_empty()).then(|| resources.join(","));
@@ -192,6 +225,8 @@ impl AgentDaemonArgs {
             ("MUSTER_AGENT_OTLP_ENDPOINT", otlp_endpoint),
             ("MUSTER_AGENT_PULLS", pulls),
             ("MUSTER_AGENT_STARTS", starts),
+            ("MUSTER_AGENT_WARM", warm),
+            ("MUSTER_AGENT_WARM_MEMORY_FREE", warm_memory_free),
         ])
     }
 }

@@ -4,7 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use muster_core::time::Millis;
 
 use super::run::RunArgs;
-use crate::quantity::{KeyValue, Moment, parse_duration};
+use crate::quantity::{KeyValue, Moment};
 use crate::target::Target;
 
 #[derive(Debug, clap::Args)]
@@ -90,6 +90,15 @@ pub(crate) struct ListArgs {
     /// Jobs of this name
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Jobs that have an attempt on the image of this digest: all of it, or its first 8 digits or more
+    #[arg(
+        long,
+        value_name = "DIGEST",
+        default_value = "",
+        hide_default_value = true,
+        conflicts_with = "job"
+    )]
+    pub(crate) digest: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -138,7 +147,7 @@ pub(crate) struct WaitArgs {
     #[arg(required = true, num_args = 1..=100, value_name = "ID")]
     pub(crate) ids: Vec<Target>,
     /// Give up waiting after this long and exit with 8
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Millis>,
 }
 

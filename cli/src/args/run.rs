@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use muster_core::time::Millis;
+use muster_core::time::{BadMillis, Millis};
 
-use crate::quantity::{
-    Concurrency, KeyValue, Retries, RetryRule, parse_cpus, parse_duration, parse_size,
-};
+use crate::quantity::{Concurrency, KeyValue, Retries, RetryRule, parse_cpus, parse_size};
 
 /// Submit a job and follow it to its end.
 ///
@@ -121,10 +119,10 @@ pub(crate) struct JobFlags {
     )]
     pub(crate) retries: Retries,
     /// Delay before the first retry [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) retry_delay: Option<Millis>,
     /// No retry waits longer [default: 6m]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) retry_delay_max: Option<Millis>,
     /// How the delay grows [default: exponential]
     #[arg(long, value_enum)]
@@ -132,23 +130,28 @@ pub(crate) struct JobFlags {
     /// Wait the whole delay, not a random part of it
     #[arg(long)]
     pub(crate) no_jitter: bool,
-    /// What to do after some ends, such as 2,64-78:fail or oom:fail or image_error:retry; the first that matches
-    /// decides
-    #[arg(long, value_name = "ENDS:fail|retry")]
+    /// What to do after some ends, such as 2,64-78:fail or image_error:retry or oom:grow=1.5,8g (with 1.5 times the
+    /// memory, up to 8 GiB); the first that matches decides
+    #[arg(long, value_name = "ENDS:fail|retry|grow=FACTOR,MOST")]
     pub(crate) retry_rule: Vec<RetryRule>,
     /// `at_most_once` never starts a task again whose end is not known
     #[arg(long, value_enum)]
     pub(crate) delivery: Option<Delivery>,
+    /// What becomes of a running task whose host hears nothing of the coordinator: it finishes, or it is stopped there
+    /// after a while and run again [default: finish]
+    #[arg(long, value_name = "finish|stop-after=DURATION", value_parser = parse_on_disconnect)]
+    pub(crate) on_disconnect: Option<OnDisconnect>,
     /// Longest run of one attempt [default: 24h]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Millis>,
     /// Longest wait for the first start [default: none]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) queue_timeout: Option<Millis>,
     /// Between TERM and KILL [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) kill_grace: Option<Millis>,
-    /// On a channel: the digest of now for all tasks, or the newest one for each attempt [default: task]
+    /// On a channel: the digest of now for all tasks (run), or the newest one for each attempt (task). `digest` refuses an
+    /// image that is not named by its digest [default: task]
     #[arg(long, value_enum)]
     pub(crate) pin: Option<Pin>,
     /// At most N attempts of the team with this key at a time
@@ -228,10 +231,31 @@ pub(crate) enum Delivery {
     AtMostOnce,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnDisconnect {
+    Finish,
+    StopAfter(Millis),
+}
+
+fn parse_on_disconnect(text: &str) -> Result<OnDisconnect, String> {
+    let text = text.replace('_', "-");
+    match text.split_once('=') {
+        None if text == "finish" => Ok(OnDisconnect::Finish),
+        Some(("stop-after", span)) => span
+            .parse()
+            .map(OnDisconnect::StopAfter)
+            .map_err(|bad: BadMillis| bad.to_string()),
+        None | Some(_) => {
+            Err("it is finish, or stop-after=DURATION such as stop-after=5m".to_owned())
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pin {
     Run,
     Task,
+    Digest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -133,18 +133,20 @@ async fn drain(context: &mut Context, flags: DrainArgs) -> Result<Exit, Failure>
         return Ok(Exit::DONE);
     }
     context.console.note(&drain_sentence(&agent));
-    let mut running = agent.running;
     let mut latest = agent;
+    let mut told = left(&latest);
     let mut look = tokio::time::interval(LOOK_EVERY);
-    while latest.running > 0 {
+    while let Some(before) = told {
         tokio::select! {
             _ = look.tick() => {}
             _ = context.signals.next() => return Ok(Exit::INTERRUPTED),
         }
         latest = find(context, &flags.agent).await?;
-        if latest.running != running {
-            running = latest.running;
-            context.console.note(&format!("{running} left"));
+        told = left(&latest);
+        if let Some(now) = &told
+            && *now != before
+        {
+            context.console.note(now);
         }
     }
     changed(context, latest, |agent| {
@@ -154,6 +156,17 @@ async fn drain(context: &mut Context, flags: DrainArgs) -> Result<Exit, Failure>
         )
     })?;
     Ok(Exit::DONE)
+}
+
+/// What keeps the host from being taken away. `None`: nothing.
+fn left(agent: &v1::Agent) -> Option<String> {
+    if agent.running > 0 {
+        return Some(format!("{} left", agent.running));
+    }
+    // The output of an agent out of sight comes when it is back, if it comes back.
+    let online = agent.state() == v1::AgentState::Online;
+    let unfinished = agent.load.is_none_or(|load| load.unfinished_logs > 0);
+    (online && unfinished).then(|| "output is on its way".to_owned())
 }
 
 fn drain_sentence(agent: &v1::Agent) -> String {

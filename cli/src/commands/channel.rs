@@ -4,11 +4,14 @@ use muster_core::image::split_tag;
 use muster_proto::v1;
 
 use super::Context;
-use crate::args::channel::RollbackArgs;
+use crate::args::channel::{FollowingArgs, WarmArgs};
+use crate::args::rollout::{HistoryArgs, RollbackArgs};
+use crate::commands::rollout::whoami;
 use crate::exit::{Exit, Failure};
 use crate::render::json::{ChannelJson, ReleaseJson};
 use crate::render::table::{Table, properties};
 use crate::render::{self, View, span};
+use crate::submit::duration;
 
 const CHANNELS: View<v1::Channel> = View {
     name: "channels",
@@ -40,13 +43,30 @@ pub(crate) async fn get(context: &mut Context, name: String) -> Result<Exit, Fai
     show(context, channel, channel_text)
 }
 
-pub(crate) async fn set(context: &mut Context, name: String, image: &str) -> Result<Exit, Failure> {
+pub(crate) async fn set(
+    context: &mut Context,
+    name: String,
+    image: &str,
+    following: FollowingArgs,
+    warm: &WarmArgs,
+) -> Result<Exit, Failure> {
     let (repository, tag) = split_tag(image);
+    let FollowingArgs {
+        poll_interval,
+        credentials,
+    } = following;
     let request = v1::SetChannelRequest {
         team: context.client.team.clone(),
         name,
         repository: repository.to_owned(),
         tag: tag.unwrap_or_default().to_owned(),
+        by: whoami(),
+        warm: warm.warm_max.map(|max| v1::WarmBounds {
+            min: warm.warm_min.unwrap_or(0),
+            max,
+        }),
+        poll_interval: poll_interval.map(duration),
+        credentials,
     };
     let channel = context.client.channels().set(request).await?.into_inner();
     show(context, channel, follows)
@@ -66,11 +86,11 @@ pub(crate) async fn refresh(context: &mut Context, name: String) -> Result<Exit,
     show(context, channel, follows)
 }
 
-pub(crate) async fn history(
-    context: &mut Context,
-    name: String,
-    limit: u32,
-) -> Result<Exit, Failure> {
+pub(crate) async fn history(context: &mut Context, args: HistoryArgs) -> Result<Exit, Failure> {
+    let HistoryArgs {
+        channel: name,
+        limit,
+    } = args;
     let request = v1::HistoryRequest {
         team: context.client.team.clone(),
         name,
@@ -92,6 +112,7 @@ pub(crate) async fn rollback(context: &mut Context, args: RollbackArgs) -> Resul
         name: args.channel,
         release: args.to,
         reason: args.reason,
+        by: whoami(),
     };
     let channel = context
         .client
@@ -140,10 +161,19 @@ fn follows(channel: &v1::Channel) -> String {
             short(&current.digest)
         ));
     }
+    if let Some(warm) = &channel.warm {
+        text.push_str(&format!("\n{} containers wait on each agent", bounds(warm)));
+    }
     if !channel.problem.is_empty() {
         text.push_str(&format!("\nproblem: {}", channel.problem));
     }
     text
+}
+
+/// `1-4`.
+fn bounds(warm: &v1::WarmBounds) -> String {
+    let v1::WarmBounds { min, max } = warm;
+    format!("{min}-{max}")
 }
 
 fn channel_text(channel: &v1::Channel) -> String {
@@ -160,10 +190,20 @@ fn channel_text(channel: &v1::Channel) -> String {
         .to_owned(),
         None => String::new(),
     };
+    let poll = span::millis(channel.poll_interval)
+        .map(|interval| format!("every {}", span::coarse(interval)));
+    let policy = match channel.policy_from.as_str() {
+        "set" => "set by somebody",
+        "image" => "carried by the current release's image",
+        "" => "none: a push is promoted at once",
+        other => other,
+    };
     properties(&[
         ("channel", channel.name.clone()),
         ("team", channel.team.clone()),
         ("follows", format!("{}:{}", channel.repository, channel.tag)),
+        ("polled", poll.unwrap_or_default()),
+        ("credentials", channel.credentials.clone()),
         ("current", release(&channel.current)),
         ("previous", release(&channel.previous)),
         (
@@ -171,9 +211,14 @@ fn channel_text(channel: &v1::Channel) -> String {
             format!("{} of {} agents", channel.held_by, channel.agents),
         ),
         (
+            "warm",
+            channel.warm.as_ref().map(bounds).unwrap_or_default(),
+        ),
+        (
             "resolved",
             span::rfc3339(channel.resolved).unwrap_or_default(),
         ),
+        ("policy", policy.to_owned()),
         ("problem", channel.problem.clone()),
     ])
 }
@@ -181,7 +226,7 @@ fn channel_text(channel: &v1::Channel) -> String {
 fn channels_table(channels: &[v1::Channel], wide: bool) -> Table {
     let now = jiff::Timestamp::now();
     let mut table = Table::new(&[
-        "CHANNEL", "FOLLOWS", "RELEASE", "DIGEST", "HELD BY", "RESOLVED", "PROBLEM",
+        "CHANNEL", "FOLLOWS", "RELEASE", "DIGEST", "HELD BY", "WARM", "RESOLVED", "PROBLEM",
     ]);
     for channel in channels {
         let current = channel.current.clone().unwrap_or_default();
@@ -196,6 +241,7 @@ fn channels_table(channels: &[v1::Channel], wide: bool) -> Table {
             current.number.to_string(),
             digest.to_owned(),
             format!("{}/{}", channel.held_by, channel.agents),
+            channel.warm.as_ref().map(bounds).unwrap_or_default(),
             span::ago(channel.resolved, now),
             channel.problem.clone(),
         ]);
@@ -205,7 +251,9 @@ fn channels_table(channels: &[v1::Channel], wide: bool) -> Table {
 
 fn releases_table(releases: &[v1::Release], wide: bool) -> Table {
     let now = jiff::Timestamp::now();
-    let mut table = Table::new(&["RELEASE", "DIGEST", "CAUSE", "WHEN", "REASON"]);
+    let mut table = Table::new(&[
+        "RELEASE", "DIGEST", "CAUSE", "WHEN", "BY", "REVISION", "REASON",
+    ]);
     for release in releases {
         let digest = if wide {
             release.digest.as_str()
@@ -217,6 +265,8 @@ fn releases_table(releases: &[v1::Release], wide: bool) -> Table {
             digest.to_owned(),
             release.cause.clone(),
             span::ago(release.at, now),
+            release.by.clone(),
+            release.revision.clone(),
             release.reason.clone(),
         ]);
     }
@@ -224,6 +274,6 @@ fn releases_table(releases: &[v1::Release], wide: bool) -> Table {
 }
 
 /// `sha256:9b0e51c2`.
-fn short(digest: &str) -> &str {
+pub(super) fn short(digest: &str) -> &str {
     digest.get(..15).unwrap_or(digest)
 }

@@ -36,6 +36,7 @@ pub(crate) async fn ps(context: &mut Context, args: ListArgs) -> Result<Exit, Fa
         outcomes,
         labels: labels.collect(),
         name: args.name.unwrap_or_default(),
+        digest: args.digest,
         page_size: args.filter.limit,
         page_token: args.filter.page_token,
     };

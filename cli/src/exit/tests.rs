@@ -30,6 +30,24 @@ fn each_status_has_its_exit_code() {
 }
 
 #[test]
+fn a_broken_connection_is_an_unreachable_coordinator() {
+    for code in [Code::Internal, Code::Unknown, Code::Cancelled] {
+        let mut status = Status::new(code, "h2 protocol error");
+        status.set_source(std::sync::Arc::new(std::io::Error::other(
+            "the pipe is gone",
+        )));
+        let failure = Failure::from(status);
+        assert_eq!(failure.exit(), Exit::UNREACHABLE, "{code:?}");
+        assert_eq!(
+            failure.report(false),
+            format!(
+                "error: the connection to the coordinator broke: h2 protocol error\n  {MAYBE_DONE}"
+            )
+        );
+    }
+}
+
+#[test]
 fn fields_are_named_one_a_line() {
     let mut details = ErrorDetails::new();
     details.add_bad_request_violation("spec.image", "\"pyton\" is no channel");

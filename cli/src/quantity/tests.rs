@@ -1,33 +1,5 @@
 use super::*;
 
-#[test]
-fn durations_need_a_unit() {
-    let cases = [
-        ("90s", 90_000),
-        ("15m", 900_000),
-        ("2h", 7_200_000),
-        ("7d", 604_800_000),
-        ("250ms", 250),
-        ("1h30m", 5_400_000),
-        ("0s", 0),
-    ];
-    for (text, millis) in cases {
-        assert_eq!(parse_duration(text), Ok(Millis(millis)), "{text}");
-    }
-    for text in [
-        "",
-        "5",
-        "s",
-        "5 s",
-        "1.5h",
-        "-1s",
-        "5w",
-        "99999999999999999d",
-    ] {
-        assert_eq!(parse_duration(text), Err(BadQuantity::Duration), "{text}");
-    }
-}
-
 /// The cases of docker's own parser, `units.RAMInBytes`.
 #[test]
 fn sizes_are_those_of_docker() {
@@ -101,6 +73,12 @@ fn pairs_and_budgets() {
         "x:fail",
         "2-:fail",
         "unspecified:fail",
+        "oom:grow",
+        "oom:grow=2",
+        "oom:grow=2.125,8g",
+        "oom:grow=2.,8g",
+        "oom:grow=-2,8g",
+        "oom:grow=2,much",
     ] {
         assert_eq!(
             bad.parse::<RetryRule>(),
@@ -108,6 +86,19 @@ fn pairs_and_budgets() {
             "{bad}"
         );
     }
+}
+
+#[test]
+fn how_memory_grows_is_a_factor_and_the_most() {
+    let grow = |text: &str| text.parse::<RetryRule>().unwrap().grow;
+    for (text, percent) in [("2", 200), ("1.5", 150), ("1.05", 105), ("10", 1_000)] {
+        let wanted = v1::MemoryGrowth {
+            percent,
+            max_bytes: 8 << 30,
+        };
+        assert_eq!(grow(&format!("oom:grow={text},8g")), Some(wanted), "{text}");
+    }
+    assert_eq!(grow("oom:retry"), None);
 }
 
 #[test]

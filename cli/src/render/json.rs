@@ -6,17 +6,23 @@
 
 mod adoption;
 mod explain;
+mod finding;
 mod fleet;
 mod job;
+mod manifest;
 mod retry;
+mod rollout;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 pub(crate) use adoption::AdoptionJson;
 pub(crate) use explain::ExplanationJson;
+pub(crate) use finding::FindingJson;
 pub(crate) use fleet::{AgentJson, ChannelJson, ClientJson, ReleaseJson, ServerJson, VersionJson};
 pub(crate) use job::{AttemptJson, JobJson, SpecJson, SubmittedJson, TaskJson};
+pub(crate) use manifest::AppliedJson;
+pub(crate) use rollout::RolloutJson;
 
 pub(crate) fn text<T: Serialize>(thing: &T) -> String {
     serde_json::to_string(thing).expect("our own shapes are always valid JSON")

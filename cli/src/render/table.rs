@@ -9,7 +9,7 @@ use crate::console::clean;
 pub(crate) struct Table {
     headers: Vec<&'static str>,
     rows: Vec<Vec<String>>,
-    /// The column that holds a state's word.
+    /// The column that holds the word of a state or a verdict.
     state: Option<usize>,
 }
 
@@ -18,7 +18,9 @@ impl Table {
         Self {
             headers: headers.to_vec(),
             rows: Vec::new(),
-            state: headers.iter().position(|header| *header == "STATE"),
+            state: headers
+                .iter()
+                .position(|header| matches!(*header, "STATE" | "VERDICT")),
         }
     }
 
@@ -86,8 +88,8 @@ fn style(word: &str) -> Option<anstyle::Style> {
     let color = match word {
         "succeeded" | "online" => Green,
         "running" | "preparing" | "assigned" => Cyan,
-        "pending" | "unreachable" | "canceled" => Yellow,
-        "failed" | "oom" | "timeout" => Red,
+        "pending" | "unreachable" | "canceled" | "warning" => Yellow,
+        "failed" | "oom" | "timeout" | "problem" => Red,
         "lost" | "preempted" | "image_error" | "infra_error" => Magenta,
         _ => return None,
     };

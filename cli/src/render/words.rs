@@ -58,6 +58,15 @@ pub(crate) fn task_state(task: &v1::Task) -> &'static str {
     }
 }
 
+pub(crate) const fn verdict(verdict: v1::Verdict) -> &'static str {
+    match verdict {
+        v1::Verdict::Unspecified | v1::Verdict::Unknown => "unknown",
+        v1::Verdict::Ok => "ok",
+        v1::Verdict::Warning => "warning",
+        v1::Verdict::Problem => "problem",
+    }
+}
+
 pub(crate) const fn agent_state(state: v1::AgentState) -> &'static str {
     match state {
         v1::AgentState::Unspecified => "unknown",
@@ -81,6 +90,7 @@ pub(crate) const fn pin(pin: v1::Pin) -> Option<&'static str> {
         v1::Pin::Unspecified => None,
         v1::Pin::Task => Some("task"),
         v1::Pin::Run => Some("run"),
+        v1::Pin::Digest => Some("digest"),
     }
 }
 
@@ -122,6 +132,15 @@ pub(crate) const fn stream(stream: v1::LogStream) -> &'static str {
         v1::LogStream::Stdout => "stdout",
         v1::LogStream::Stderr => "stderr",
         v1::LogStream::Gap => "gap",
+    }
+}
+
+pub(crate) const fn action(action: v1::ApplyAction) -> &'static str {
+    match action {
+        v1::ApplyAction::Unspecified => "unknown",
+        v1::ApplyAction::Unchanged => "unchanged",
+        v1::ApplyAction::Created => "created",
+        v1::ApplyAction::Changed => "changed",
     }
 }
 

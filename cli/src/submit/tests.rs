@@ -63,7 +63,23 @@ fn fail_after(outcomes: &[v1::Outcome], exit_codes: &[(u32, u32)]) -> v1::RetryR
         outcomes: outcomes.iter().map(|outcome| (*outcome).into()).collect(),
         exit_codes: exit_codes.iter().map(codes).collect(),
         action: v1::retry_rule::Action::Fail.into(),
+        grow: None,
     }
+}
+
+fn stop_after(span: i64) -> Option<v1::OnDisconnect> {
+    Some(v1::OnDisconnect {
+        stop_after: seconds(span),
+    })
+}
+
+#[test]
+fn what_a_cut_off_host_does_is_one_of_two_things() {
+    let given = |text: &str| submit(&["--on-disconnect", text, "img:1"]);
+    let spec = given("finish").unwrap().job.spec.unwrap();
+    assert_eq!(spec.on_disconnect, None);
+    let spec = given("stop-after=90s").unwrap().job.spec.unwrap();
+    assert_eq!(spec.on_disconnect, stop_after(90));
 }
 
 #[test]
@@ -72,10 +88,9 @@ fn every_flag_has_its_field() {
                 --pids-limit 64 -l team=etl --name load --pull never --network none \
                 --array 17 --key k1 --pool etl --require zone=a --on etl-1 --priority -5 \
                 --retries user=3,infra=5 --retry-delay 7s --retry-delay-max 1m --backoff fixed --no-jitter --retry-rule oom,2,64-78:fail \
-                --delivery at_most_once --timeout 2h --queue-timeout 1d --kill-grace 30s --pin run \
+                --delivery at_most_once --timeout 2h --queue-timeout 1d --kill-grace 30s --pin run --on-disconnect stop-after=5m \
                 --concurrency db=4 --success-code 3 --writable-root img:1 -c true";
-    let args: Vec<&str> = line.split_whitespace().collect();
-    let submission = submit(&args).unwrap();
+    let submission = submit(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
     let spec = v1::JobSpec {
         name: "load".to_owned(),
         image: "img:1".to_owned(),
@@ -125,6 +140,7 @@ fn every_flag_has_its_field() {
         }],
         network: v1::Network::None.into(),
         writable_root: true,
+        on_disconnect: stop_after(300),
     };
     let job = v1::NewJob {
         spec: Some(spec),
@@ -181,7 +197,7 @@ fn habits_are_accepted_with_a_note() {
         .unwrap()
         .notes;
     assert!(
-        unpaid[0].starts_with("--retry-rule …:retry does nothing"),
+        unpaid[0].starts_with("--retry-rule …:retry and …:grow do nothing"),
         "{unpaid:?}"
     );
     let paid = ["--retry-rule", "75:retry", "--retries", "2", "img:1"];

@@ -108,6 +108,7 @@ pub(crate) struct LoadJson {
     engine_latency_seconds: Option<f64>,
     disk_full: bool,
     docker_degraded: bool,
+    unfinished_logs: u32,
 }
 
 impl From<v1::HostLoad> for LoadJson {
@@ -121,6 +122,7 @@ impl From<v1::HostLoad> for LoadJson {
             engine_latency,
             disk_full,
             docker_degraded,
+            unfinished_logs,
         } = load;
         Self {
             load1,
@@ -131,6 +133,7 @@ impl From<v1::HostLoad> for LoadJson {
             engine_latency_seconds: span::seconds(engine_latency),
             disk_full,
             docker_degraded,
+            unfinished_logs,
         }
     }
 }
@@ -161,6 +164,23 @@ pub(crate) struct ChannelJson {
     agents: u32,
     resolved: Option<String>,
     problem: Option<String>,
+    policy_from: Option<String>,
+    warm: Option<WarmJson>,
+    poll_interval_seconds: Option<f64>,
+    credentials: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct WarmJson {
+    min: u32,
+    max: u32,
+}
+
+impl From<v1::WarmBounds> for WarmJson {
+    fn from(warm: v1::WarmBounds) -> Self {
+        let v1::WarmBounds { min, max } = warm;
+        Self { min, max }
+    }
 }
 
 impl From<v1::Channel> for ChannelJson {
@@ -176,6 +196,10 @@ impl From<v1::Channel> for ChannelJson {
             agents,
             resolved,
             problem,
+            policy_from,
+            warm,
+            poll_interval,
+            credentials,
         } = channel;
         Self {
             team,
@@ -188,6 +212,10 @@ impl From<v1::Channel> for ChannelJson {
             agents,
             resolved: span::rfc3339(resolved),
             problem: set(problem),
+            policy_from: set(policy_from),
+            warm: warm.map(WarmJson::from),
+            poll_interval_seconds: span::seconds(poll_interval),
+            credentials: set(credentials),
         }
     }
 }
@@ -199,6 +227,11 @@ pub(crate) struct ReleaseJson {
     at: Option<String>,
     cause: String,
     reason: Option<String>,
+    by: Option<String>,
+    revision: Option<String>,
+    created: Option<String>,
+    repository: Option<String>,
+    carries_policy: bool,
 }
 
 impl From<v1::Release> for ReleaseJson {
@@ -209,6 +242,11 @@ impl From<v1::Release> for ReleaseJson {
             at,
             cause,
             reason,
+            by,
+            revision,
+            created,
+            repository,
+            policy,
         } = release;
         Self {
             number,
@@ -216,6 +254,11 @@ impl From<v1::Release> for ReleaseJson {
             at: span::rfc3339(at),
             cause,
             reason: set(reason),
+            by: set(by),
+            revision: set(revision),
+            created: set(created),
+            repository: set(repository),
+            carries_policy: policy.is_some(),
         }
     }
 }

@@ -147,6 +147,8 @@ pub(crate) struct SpecJson {
     concurrency: Vec<ConcurrencyJson>,
     network: Option<&'static str>,
     writable_root: bool,
+    /// Of `on_disconnect`; `null`: it finishes.
+    stop_after_seconds: Option<f64>,
 }
 
 impl From<v1::JobSpec> for SpecJson {
@@ -180,6 +182,7 @@ impl From<v1::JobSpec> for SpecJson {
             concurrency,
             network: _,
             writable_root,
+            on_disconnect,
         } = spec;
         let concurrency = concurrency.into_iter().map(ConcurrencyJson::from);
         Self {
@@ -207,6 +210,7 @@ impl From<v1::JobSpec> for SpecJson {
             concurrency: concurrency.collect(),
             network,
             writable_root,
+            stop_after_seconds: span::seconds(on_disconnect.and_then(|wish| wish.stop_after)),
         }
     }
 }
@@ -308,6 +312,8 @@ pub(crate) struct TaskJson {
     infra_retries_used: u32,
     quarantined: bool,
     deaths: u32,
+    /// What its attempts ask for since a retry rule let it grow; `null`: what the job asks for.
+    memory_bytes: Option<u64>,
     /// Only where one task was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) attempts: Option<Vec<AttemptJson>>,
@@ -331,6 +337,7 @@ impl From<v1::Task> for TaskJson {
             infra_retries_used,
             quarantined,
             deaths,
+            memory_bytes,
         } = task;
         Self {
             id: format!("{job}.{index}"),
@@ -348,6 +355,7 @@ impl From<v1::Task> for TaskJson {
             infra_retries_used,
             quarantined,
             deaths,
+            memory_bytes: (memory_bytes > 0).then_some(memory_bytes),
             attempts: None,
         }
     }

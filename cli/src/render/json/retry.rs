@@ -20,6 +20,13 @@ pub(crate) struct RetryRuleJson {
     /// Such as `2` and `64-78`.
     exit_codes: Vec<String>,
     action: Option<&'static str>,
+    grow: Option<GrowJson>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct GrowJson {
+    percent: u32,
+    max_bytes: u64,
 }
 
 impl From<v1::RetryRule> for RetryRuleJson {
@@ -35,7 +42,12 @@ impl From<v1::RetryRule> for RetryRuleJson {
             outcomes: _,
             exit_codes,
             action: _,
+            grow,
         } = rule;
+        let grow = grow.map(|grow| {
+            let v1::MemoryGrowth { percent, max_bytes } = grow;
+            GrowJson { percent, max_bytes }
+        });
         let codes = |codes: v1::ExitCodes| match codes.last {
             Some(last) if last != codes.first => format!("{}-{last}", codes.first),
             Some(_) | None => codes.first.to_string(),
@@ -44,6 +56,7 @@ impl From<v1::RetryRule> for RetryRuleJson {
             outcomes,
             exit_codes: exit_codes.into_iter().map(codes).collect(),
             action,
+            grow,
         }
     }
 }

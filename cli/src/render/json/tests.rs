@@ -21,7 +21,7 @@ fn a_job_has_every_field_always() {
             r#""pool":null,"require":{},"agent":null,"priority":0,"queue_timeout_seconds":null,"run_timeout_seconds":null,"#,
             r#""kill_grace_seconds":null,"retry":{"user":null,"infra":null,"backoff":{"kind":null,"initial_seconds":null,"#,
             r#""cap_seconds":null,"no_jitter":false},"rules":[]},"success_codes":[],"delivery":null,"concurrency":[],"network":null,"#,
-            r#""writable_root":false}}"#
+            r#""writable_root":false,"stop_after_seconds":null}}"#
         )
     );
 }
@@ -52,6 +52,7 @@ fn spans_are_seconds() {
                     last: Some(78),
                 }],
                 action: v1::retry_rule::Action::Retry.into(),
+                grow: None,
             }],
             ..v1::RetryPolicy::default()
         }),
@@ -62,7 +63,7 @@ fn spans_are_seconds() {
     assert_eq!(json["retry"]["user"], 3);
     assert_eq!(
         json["retry"]["rules"][0],
-        serde_json::json!({"outcomes": ["image_error"], "exit_codes": ["64-78"], "action": "retry"})
+        serde_json::json!({"outcomes": ["image_error"], "exit_codes": ["64-78"], "action": "retry", "grow": null})
     );
 }
 
@@ -75,7 +76,7 @@ fn a_task_and_its_attempt() {
             r#""end":{"outcome":"failed","exit_code":7,"reason":"exited","message":""},"attempt":2,"agent":"etl-1","#,
             r#""digest":"sha256:4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c","#,
             r#""started":null,"ended":"1970-01-01T00:01:43.000Z","not_before":null,"user_retries_used":0,"infra_retries_used":0,"#,
-            r#""quarantined":false,"deaths":0}"#
+            r#""quarantined":false,"deaths":0,"memory_bytes":null}"#
         )
     );
     let attempt = v1::Attempt {
@@ -143,14 +144,22 @@ fn a_channel_with_its_release() {
             cause: "webhook".to_owned(),
             ..v1::Release::default()
         }),
+        warm: Some(v1::WarmBounds { min: 1, max: 4 }),
+        poll_interval: Some(prost_types::Duration {
+            seconds: 90,
+            nanos: 0,
+        }),
+        credentials: "acme".to_owned(),
         ..v1::Channel::default()
     };
     assert_eq!(
         text(&ChannelJson::from(channel)),
         concat!(
             r#"{"team":"","name":"analytics","repository":"","tag":"main","#,
-            r#""current":{"number":41,"digest":"","at":null,"cause":"webhook","reason":null},"previous":null,"#,
-            r#""held_by":0,"agents":0,"resolved":null,"problem":null}"#
+            r#""current":{"number":41,"digest":"","at":null,"cause":"webhook","reason":null,"#,
+            r#""by":null,"revision":null,"created":null,"repository":null,"carries_policy":false},"previous":null,"#,
+            r#""held_by":0,"agents":0,"resolved":null,"problem":null,"policy_from":null,"warm":{"min":1,"max":4},"#,
+            r#""poll_interval_seconds":90.0,"credentials":"acme"}"#
         )
     );
 }
