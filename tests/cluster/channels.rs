@@ -4,6 +4,7 @@ use muster_agent::runtime::fake::Behaviour;
 use muster_proto::v1 as pb;
 use muster_tests::cluster::{Cluster, Host, digest_text, reference, spec, until};
 use muster_tests::sample;
+use tonic_types::StatusExt;
 
 async fn post(cluster: &Cluster) -> u16 {
     let client = reqwest::Client::new();
@@ -137,4 +138,41 @@ async fn a_new_digest_is_fetched_before_a_task_asks_for_it() {
     })
     .await;
     host.stop().await;
+}
+
+#[tokio::test]
+async fn how_a_tag_is_looked_at_stays_until_it_is_set_anew() {
+    let cluster = Cluster::start().await;
+    let set = async |seconds: Option<i64>, credentials: Option<&str>| {
+        let request = pb::SetChannelRequest {
+            name: "analytics".into(),
+            repository: "registry.example/analytics".into(),
+            poll_interval: seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+            credentials: credentials.map(ToOwned::to_owned),
+            ..Default::default()
+        };
+        let answer = cluster.channels().set(request).await;
+        let channel = answer.map(tonic::Response::into_inner)?;
+        let seconds = channel.poll_interval.map(|span| span.seconds);
+        Ok::<_, tonic::Status>((seconds, channel.credentials))
+    };
+    let both = || (Some(30), "acme".to_owned());
+    assert_eq!(set(Some(30), Some("acme")).await.unwrap(), both());
+    let shown = || cluster.registry.shown().into_iter().flatten().count();
+    let before = shown();
+    assert_eq!(set(None, None).await.unwrap(), both());
+    assert!(shown() > before, "the tag was looked at with them");
+    for (seconds, credentials, field) in [
+        (Some(9), None, "poll_interval"),
+        (Some(-1), None, "poll_interval"),
+        (Some(7 * 86_400 + 1), None, "poll_interval"),
+        (None, Some("no/path"), "credentials"),
+    ] {
+        let status = set(seconds, credentials).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+        let wrong = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(wrong[0].field, field);
+    }
+    assert_eq!(set(None, None).await.unwrap(), both(), "as it was");
+    assert_eq!(set(Some(0), Some("")).await.unwrap(), (None, String::new()));
 }

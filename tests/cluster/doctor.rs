@@ -82,9 +82,10 @@ async fn what_is_wrong_is_found_and_a_check_changes_nothing() {
     cluster.agent_is("etl-1", pb::AgentState::Unreachable).await;
     let job = cluster.submit(spec("analytics", "work"), 1).await;
     let repository = muster_tests::sample::repository();
-    cluster
-        .registry
-        .fail_next(ResolveError::Denied { repository });
+    cluster.registry.fail_next(ResolveError::Denied {
+        repository,
+        none_in: None,
+    });
     let found = bad(&cluster).await;
     let words: Vec<&str> = found.iter().map(|(check, ..)| check.as_str()).collect();
     assert_eq!(words, ["agent_link", "agent_service", "registry"]);

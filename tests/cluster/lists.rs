@@ -1,7 +1,8 @@
 //! Questions about jobs.
 
+use muster_agent::runtime::fake::Behaviour;
 use muster_proto::v1 as pb;
-use muster_tests::cluster::{Cluster, reference, spec};
+use muster_tests::cluster::{Cluster, Host, reference, spec};
 use tonic::Code;
 
 #[tokio::test]
@@ -74,6 +75,42 @@ async fn lists_are_filtered_by_label_name_and_state() {
         ..Default::default()
     };
     assert_eq!(list(by_state).await, [other.id]);
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_the_digest_that_their_attempts_ran() {
+    let cluster = Cluster::start().await;
+    let mut host = Host::new("etl-1", 1);
+    host.engine.script("wait", Behaviour::forever());
+    host.start(&cluster).await;
+    let ran = cluster.submit(spec(&reference(), "wait"), 1).await.id;
+    cluster.running(&ran, 1).await;
+    cluster.submit(spec(&reference(), "wait"), 1).await;
+    let [task] = &cluster.tasks(&ran).await[..] else {
+        panic!("one task");
+    };
+    let list = async |digest: &str| {
+        let request = pb::ListJobsRequest {
+            digest: digest.to_owned(),
+            ..Default::default()
+        };
+        let page = cluster
+            .jobs()
+            .list(request)
+            .await
+            .map(tonic::Response::into_inner);
+        page.map(|page| page.jobs.into_iter().map(|job| job.id).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        list(&task.digest).await.unwrap(),
+        std::slice::from_ref(&ran)
+    );
+    assert_eq!(list(&task.digest[..7 + 12]).await.unwrap(), [ran]);
+    assert!(list("sha256:0123456789ab").await.unwrap().is_empty());
+    let status = list("latest").await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("latest"), "{status}");
+    host.stop().await;
 }
 
 #[tokio::test]

@@ -6,12 +6,16 @@
 )]
 
 mod agents;
+mod cancel;
 mod channels;
 mod doctor;
 mod lists;
+mod manifests;
 mod partition;
+mod replay;
 mod restart;
 mod restore;
+mod retries;
 mod run;
 mod services;
 mod submit;

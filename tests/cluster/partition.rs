@@ -113,9 +113,13 @@ async fn an_agent_that_is_cut_off_does_not_dial_all_the_time() {
         (began.elapsed() >= Duration::from_secs(8)).then_some(())
     })
     .await;
-    let dialled = proxy.taken() - before;
+    let (dialled, took) = (proxy.taken() - before, began.elapsed());
+    println!("dialled {dialled} times in {took:?}");
     // The first waits are the shortest, so this is the worst of it.
-    assert!((1..=16).contains(&dialled), "{dialled} times in 8 s");
+    assert!(
+        (1..=took.as_secs()).contains(&dialled),
+        "more than once a second"
+    );
     host.stop().await;
 }
 

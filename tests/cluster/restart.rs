@@ -57,6 +57,34 @@ async fn a_restarted_agent_takes_its_containers_up_again() {
 }
 
 #[tokio::test]
+async fn an_agent_that_lost_its_journals_takes_its_containers_up_again() {
+    let cluster = Cluster::start().await;
+    let mut host = Host::new("etl-1", 3);
+    host.engine.script("work", Behaviour::forever());
+    host.start(&cluster).await;
+    let job = cluster.submit(spec(&reference(), "work"), 3).await;
+    cluster.running(&job.id, 3).await;
+    host.stop().await;
+    host.lose_journals();
+    host.start(&cluster).await;
+    host.exit(&job.id, 0, 1, 0).await;
+    host.exit(&job.id, 1, 1, 7).await;
+    // What was taken up can be stopped, too.
+    let request = pb::CancelRequest {
+        job: job.id.clone(),
+        tasks: vec![pb::IndexRange { first: 2, last: 2 }],
+        ..Default::default()
+    };
+    cluster.jobs().cancel(request).await.unwrap();
+    let counts = cluster.ended(&job.id).await.counts.unwrap();
+    assert_eq!((counts.succeeded, counts.failed), (1, 1));
+    assert_eq!((counts.canceled, counts.retries), (1, 0));
+    assert!(host.engine.starts().values().all(|starts| *starts == 1));
+    host.is_clean().await;
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_cancel_of_one_task_outlives_the_coordinator() {
     let mut cluster = Cluster::start().await;
     let mut host = Host::new("etl-1", 2);

@@ -88,6 +88,7 @@ async fn a_retry_rule_ends_what_would_fail_again() {
                 last: Some(74),
             }],
             action: pb::retry_rule::Action::Fail.into(),
+            grow: None,
         }];
         let job = cluster.submit(spec, 1).await;
         let ended = cluster.ended(&job.id).await;

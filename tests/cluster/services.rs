@@ -2,7 +2,7 @@
 
 use muster_proto::v1 as pb;
 use muster_proto::v1::admin_service_client::AdminServiceClient;
-use muster_tests::cluster::{Cluster, Host, reference, spec};
+use muster_tests::cluster::{Cluster, Host, reference, spec, until};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -43,7 +43,9 @@ async fn reflection_lists_every_service() {
         .into_iter()
         .map(|service| service.name)
         .collect();
-    for name in ["Job", "Agent", "Channel", "Session", "Admin"] {
+    for name in [
+        "Job", "Agent", "Channel", "Session", "Admin", "Rollout", "Manifest",
+    ] {
         let name = format!("muster.v1.{name}Service");
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
@@ -96,4 +98,42 @@ async fn http_shows_health_and_metrics() {
     };
     assert_eq!(get("/healthz").await, "ok\n");
     assert!(get("/metrics").await.contains("# TYPE muster_"));
+}
+
+#[tokio::test]
+async fn a_rollout_that_is_under_way_is_a_figure_until_it_ends() {
+    let cluster = Cluster::start().await;
+    cluster.set_channel().await;
+    let canary = pb::CanaryPolicy {
+        share: Some(pb::canary_policy::Share::First(4)),
+        ..Default::default()
+    };
+    let set = pb::SetPolicyRequest {
+        channel: "analytics".into(),
+        policy: Some(pb::RolloutPolicy {
+            canary: Some(canary),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    cluster.rollouts().set_policy(set).await.unwrap();
+    cluster.push("latest", 2);
+    let start = pb::StartRolloutRequest {
+        channel: "analytics".into(),
+        ..Default::default()
+    };
+    cluster.rollouts().start(start).await.unwrap();
+    let series =
+        r#"muster_rollout_active_seconds{team="default",channel="analytics",phase="canary"}"#;
+    let shown = || async {
+        let answer = reqwest::get(format!("{}/metrics", cluster.http)).await;
+        answer.unwrap().text().await.unwrap().contains(series)
+    };
+    until("the figure", || async { shown().await.then_some(()) }).await;
+    let abort = pb::TellRolloutRequest {
+        channel: "analytics".into(),
+        ..Default::default()
+    };
+    cluster.rollouts().abort(abort).await.unwrap();
+    until("its end", || async { (!shown().await).then_some(()) }).await;
 }

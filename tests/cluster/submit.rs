@@ -164,3 +164,24 @@ async fn a_million_tasks_are_one_small_record_and_end_with_one_word() {
     let grown = size() - before;
     assert!(grown < 512 << 10, "the store grew by {grown} bytes");
 }
+
+#[tokio::test]
+async fn a_span_without_contact_that_a_late_heartbeat_would_use_up_is_refused() {
+    let cluster = Cluster::start().await;
+    let after = |millis: i32| pb::JobSpec {
+        on_disconnect: Some(pb::OnDisconnect {
+            stop_after: Some(prost_types::Duration {
+                seconds: i64::from(millis / 1000),
+                nanos: millis % 1000 * 1_000_000,
+            }),
+        }),
+        ..spec(&reference(), "work")
+    };
+    // The cluster of these tests has a heartbeat of 500 ms.
+    let found = complaints(&cluster, submission(after(1_900), 1, "")).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (field, told) = &found[0];
+    assert_eq!(field, "jobs[0].spec.on_disconnect.stop_after");
+    assert!(told.starts_with("1.9 s is less than 2.0 s"), "{told}");
+    cluster.submit(after(2_000), 1).await;
+}

@@ -12,11 +12,11 @@ fn an_agent_stops_and_starts_and_its_containers_run_on() {
         return;
     }
     let mut fleet = Fleet::start(1);
-    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do echo line $i; sleep 0.5; done";
+    let script = "for i in $(seq 20); do echo line $i; sleep 0.5; done";
     let job = fleet.submit(&[], &["sh", "-c", script]);
     let short = fleet.submit(
         &[],
-        &["sh", "-c", "sleep 1; echo while nobody looked; exit 5"],
+        &["sh", "-c", "sleep 5; echo while nobody looked; exit 5"],
     );
     fleet.wait_for_running(&job, 1);
     fleet.wait_for_running(&short, 1);
@@ -27,8 +27,9 @@ fn an_agent_stops_and_starts_and_its_containers_run_on() {
         Some(0),
         "SIGTERM is a normal end"
     );
-    let running = docker(&["inspect", "--format", "{{.State.Running}}", &before[0]]);
-    assert_eq!(running, "true");
+    let task = format!("label=muster.task={job}.0");
+    let running = docker(&["ps", "--quiet", "--no-trunc", "--filter", &task]);
+    assert!(before.contains(&running), "{running:?} {before:?}");
     eventually("the short task ending on its own", || {
         let states = docker(
             &[
@@ -43,7 +44,7 @@ fn an_agent_stops_and_starts_and_its_containers_run_on() {
 
     assert_eq!(fleet.muster(&["wait", &short]).status.code(), Some(10));
     assert_eq!(fleet.muster(&["wait", &job]).status.code(), Some(0));
-    let lines: Vec<String> = (1..=10).map(|number| format!("line {number}")).collect();
+    let lines: Vec<String> = (1..=20).map(|number| format!("line {number}")).collect();
     assert_eq!(
         fleet.ok(&["logs", &job]),
         lines.join("\n"),
@@ -177,6 +178,24 @@ fn a_drain_lets_tasks_finish_and_then_preempts() {
     fleet.ok(&["cancel", &job, "--now", "-y"]);
     fleet.ok(&["agent", "uncordon", "a1"]);
     fleet.wait_for_no_containers();
+}
+
+#[test]
+fn a_drain_waits_for_output_too() {
+    if !enabled() {
+        return;
+    }
+    const LINES: usize = 1_000_000;
+    let mut fleet = Fleet::start_with(1, &["--heartbeat", "1s"]);
+    // So much takes longer to arrive than the news of its end.
+    let script = format!("yes output | head -n {LINES}; echo finish");
+    let job = fleet.submit(&[], &["sh", "-c", &script]);
+    assert_eq!(fleet.muster(&["wait", &job]).status.code(), Some(0));
+    fleet.ok(&["agent", "drain", "a1", "--reason", "replace", "--wait"]);
+    fleet.agent("a1").kill();
+    let log = fleet.ok(&["logs", &job]);
+    assert_eq!(log.lines().count(), LINES + 1);
+    assert_eq!(log.lines().last(), Some("finish"));
 }
 
 #[test]

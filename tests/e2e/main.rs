@@ -7,9 +7,13 @@
 
 use muster_tests::{fleet, processes};
 
+mod doctor;
 mod life;
 mod outcomes;
+mod recipes;
 mod registry;
+mod rollout;
 mod stranger;
 mod telemetry;
 mod tracing;
+mod warm;

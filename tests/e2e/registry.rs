@@ -1,135 +1,12 @@
 //! A push to a real registry, and what follows from it.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use tempfile::TempDir;
+use muster_tests::registry::Registry;
 
 use crate::fleet::{Fleet, enabled, stderr, stdout};
-use crate::processes::{Daemon, docker, eventually, free_address};
-
-/// Debian's docker-registry with a directory of its own.
-struct Registry {
-    address: SocketAddr,
-    directory: TempDir,
-    _daemon: Daemon,
-}
-
-impl Registry {
-    /// `notify`: where pushes are told; `password`: who may read and write.
-    fn start(address: SocketAddr, notify: Option<SocketAddr>, password: Option<&str>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"{address}\"}}\n",
-            data.display()
-        );
-        if let Some(notify) = notify {
-            config.push_str(&format!(
-                "notifications:\n  endpoints:\n    - name: muster\n      \
-                 url: http://{notify}/webhook/distribution\n      timeout: 2s\n      threshold: 3\n      backoff: 1s\n"
-            ));
-        }
-        if let Some(password) = password {
-            let file = directory.path().join("htpasswd");
-            std::fs::write(&file, htpasswd("etl", password)).unwrap();
-            let path = file.display();
-            config.push_str(&format!(
-                "auth: {{htpasswd: {{realm: test, path: {path}}}}}\n"
-            ));
-        }
-        let path = directory.path().join("config.yml");
-        std::fs::write(&path, config).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&path);
-        let mut daemon = Daemon::start("docker-registry", directory.path(), &mut command);
-        daemon.wait_for_port(address);
-        Self {
-            address,
-            directory,
-            _daemon: daemon,
-        }
-    }
-
-    /// Builds an image that prints `word` and pushes it.
-    fn push(&self, docker_config: Option<&Path>, word: &str) -> String {
-        self.build_and_push(docker_config, &std::env::var("PATH").unwrap(), word)
-    }
-
-    /// The same with credential helpers that are found in `path`.
-    fn push_with(&self, docker_config: &Path, path: &str, word: &str) -> String {
-        self.build_and_push(Some(docker_config), path, word)
-    }
-
-    fn build_and_push(&self, docker_config: Option<&Path>, path: &str, word: &str) -> String {
-        let reference = format!("{}/acme/analytics:latest", self.address);
-        let context = self.directory.path().join(word);
-        std::fs::create_dir_all(&context).unwrap();
-        std::fs::write(context.join("word"), word).unwrap();
-        let dockerfile = "FROM muster/testbox:1\nCOPY word /word\nCMD [\"cat\", \"/word\"]\n";
-        std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
-        let build = Command::new("docker")
-            .env("DOCKER_BUILDKIT", "0")
-            .args(["build", "--quiet", "--tag", &reference])
-            .arg(&context)
-            .stdout(Stdio::null())
-            .status();
-        assert!(
-            build.is_ok_and(|status| status.success()),
-            "the image could not be built"
-        );
-        let mut push = Command::new("docker");
-        push.env("PATH", path);
-        if let Some(config) = docker_config {
-            push.arg("--config").arg(config);
-        }
-        let pushed = push.args(["push", "--quiet", &reference]).output().unwrap();
-        assert!(
-            pushed.status.success(),
-            "{}",
-            String::from_utf8_lossy(&pushed.stderr)
-        );
-        reference
-    }
-}
-
-impl Drop for Registry {
-    /// Also what agents pulled by digest goes: it has no tag.
-    fn drop(&mut self) {
-        let repository = format!("{}/acme/analytics", self.address);
-        let list = ["images", "--quiet", "--no-trunc", repository.as_str()];
-        let listed = Command::new("docker").args(list).output();
-        let ids = listed.map(|output| stdout(&output)).unwrap_or_default();
-        for id in ids.lines() {
-            let _ = Command::new("docker")
-                .args(["rmi", "--force", id])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-        }
-    }
-}
-
-/// A line of an htpasswd file. The registry takes bcrypt only, which Python's venv-free standard library
-/// can do through crypt(3) where the C library can.
-fn htpasswd(user: &str, password: &str) -> String {
-    let script =
-        "import crypt,sys; print(crypt.crypt(sys.argv[1], crypt.mksalt(crypt.METHOD_BLOWFISH)))";
-    let hashed = Command::new("python3")
-        .args(["-W", "ignore", "-c", script, password])
-        .output()
-        .unwrap();
-    let hash = stdout(&hashed);
-    assert!(
-        hash.starts_with("$2"),
-        "crypt(3) has no bcrypt here: {hash:?} {}",
-        stderr(&hashed)
-    );
-    format!("{user}:{}\n", hash.trim().replacen("$2b$", "$2y$", 1))
-}
+use crate::processes::{docker, eventually, free_address};
 
 #[test]
 fn a_push_moves_the_channel_and_running_tasks_finish_on_their_image() {
@@ -283,4 +160,114 @@ fn a_credential_helper_is_asked_for_the_password() {
     let output = fleet.muster(&["run", "--network", "none", &reference]);
     assert_eq!(stdout(&output), "helped", "{}", stderr(&output));
     fleet.wait_for_no_containers();
+}
+
+#[test]
+fn an_outage_of_the_registry_costs_few_tasks_an_attempt() {
+    if !enabled() {
+        return;
+    }
+    let fleet = Fleet::start(2);
+    let mut registry = Registry::start(free_address(), None, None);
+    registry.push(None, "late");
+    let image = format!("{}/acme/analytics:latest", registry.address);
+    let agents = ["a1", "a2"];
+    for agent in agents {
+        fleet.ok(&["agent", "cordon", agent, "--reason", "a test"]);
+    }
+    let flags = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--array",
+        "60",
+        "--retry-delay",
+        "1s",
+    ];
+    let job = fleet.ok(&[&flags[..], &[&image]].concat());
+    registry.stop();
+    registry.forget_images();
+    for agent in agents {
+        fleet.ok(&["agent", "uncordon", agent]);
+    }
+    let why = |code: &str| {
+        let why = fleet.json(&["why", &job]);
+        why["reasons"].to_string().contains(code).then_some(why)
+    };
+    let why = eventually("the wait for a pull", || why("pull_fails"));
+    assert!(why.to_string().contains("connection refused"), "{why}");
+    let attempts = || {
+        let list = fleet.json(&["ps", &job, "--limit", "100"]);
+        let tasks = list["tasks"].as_array().unwrap().clone();
+        let numbers = tasks.iter().filter_map(|task| task["attempt"].as_u64());
+        numbers.sum::<u64>()
+    };
+    let before = attempts();
+    eventually("two more tries", || {
+        (attempts() >= before + 2).then_some(())
+    });
+    registry.start_again();
+    fleet.ok(&["wait", &job]);
+    let counts = fleet.json(&["job", "get", &job])["counts"].clone();
+    assert_eq!(counts["succeeded"], 60, "{counts}");
+    // As many as there are places were under way, and then one tried at a time.
+    let attempts = attempts();
+    assert!((62..=60 + 8 + 10).contains(&attempts), "{attempts}");
+    registry.forget_images();
+}
+
+#[test]
+fn a_channel_names_the_credentials_that_the_coordinator_shows() {
+    if !enabled() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let docker_config = directory.path().to_str().unwrap();
+    let address = free_address();
+    let registry = Registry::start(address, None, Some("s3cret"));
+    let login = Command::new("docker")
+        .args(["--config", docker_config, "login"])
+        .args(["--username", "etl", "--password", "s3cret"])
+        .arg(address.to_string())
+        .output()
+        .unwrap();
+    assert!(login.status.success(), "{}", stderr(&login));
+    let reference = registry.push(Some(directory.path()), "named");
+    docker(&["rmi", "--force", &reference]);
+    let named = directory.path().join("named");
+    std::fs::create_dir(&named).unwrap();
+    let file = directory.path().join("config.json");
+    std::fs::copy(file, named.join("acme.json")).unwrap();
+
+    let flags = ["--credentials-dir", named.to_str().unwrap()];
+    let fleet = Fleet::start_in(1, &flags, &[("DOCKER_CONFIG", "/nonexistent")]);
+    let set = |more: &[&str]| {
+        let all = [&["channel", "set", "analytics", reference.as_str()], more].concat();
+        fleet.muster(&all)
+    };
+    let refused = set(&[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    let said = stderr(&refused);
+    let none = format!("the coordinator's docker configuration has none for {address}");
+    assert!(said.contains(&none), "{said}");
+    let refused = set(&["--credentials", "acne"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    let said = stderr(&refused);
+    assert!(said.contains("acne.json does not exist"), "{said}");
+
+    let elsewhere = r#"{"auths":{"other.example":{"auth":"ZXRsOng="}}}"#;
+    std::fs::write(named.join("other.json"), elsewhere).unwrap();
+    let refused = set(&["--credentials", "other"]);
+    let said = stderr(&refused);
+    let none = format!("the file of credentials other has none for {address}");
+    assert!(said.contains(&none), "{said}");
+
+    let taken = set(&["--credentials", "acme", "--poll-interval", "30s"]);
+    assert!(taken.status.success(), "{}", stderr(&taken));
+    let shown = fleet.json(&["channel", "get", "analytics"]);
+    assert_eq!(shown["credentials"], "acme");
+    assert_eq!(shown["poll_interval_seconds"], 30.0);
+    assert_eq!(shown["current"]["number"], 1);
+    fleet.ok(&["channel", "refresh", "analytics"]);
 }

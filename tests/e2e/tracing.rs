@@ -9,14 +9,15 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use crate::fleet::{Fleet, IMAGE, enabled, stderr, stdout};
 use crate::processes::eventually;
 
-/// (trace id in hexadecimal, span name)
-type Spans = Arc<Mutex<BTreeSet<(String, String)>>>;
+/// (trace id in hexadecimal, span name, whether it names an image's digest)
+type Spans = Arc<Mutex<BTreeSet<(String, String, bool)>>>;
 
 struct Collector(Spans);
 
@@ -36,7 +37,13 @@ impl TraceService for Collector {
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect();
-            self.0.lock().unwrap().insert((trace, span.name));
+            let describes = |attribute: &&KeyValue| attribute.key == "image.digest";
+            let has_image = span
+                .attributes
+                .iter()
+                .any(|attribute| describes(&attribute));
+            let mut spans = self.0.lock().unwrap();
+            spans.insert((trace, span.name, has_image));
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -83,12 +90,9 @@ fn the_container_is_in_the_trace_of_its_submission() {
 
     eventually("the spans of that trace", || {
         let spans = spans.lock().unwrap();
-        let names: Vec<&str> = spans
-            .iter()
-            .filter(|(of, _)| *of == trace)
-            .map(|(_, name)| name.as_str())
-            .collect();
-        let submitted = names.iter().any(|name| name.ends_with("JobService/Submit"));
-        (submitted && names.contains(&"agent.attempt")).then_some(())
+        let of_trace = || spans.iter().filter(|(of, ..)| *of == trace);
+        let submitted = of_trace().any(|(_, name, _)| name.ends_with("JobService/Submit"));
+        let ran = of_trace().any(|(_, name, has_image)| name == "agent.attempt" && *has_image);
+        (submitted && ran).then_some(())
     });
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use muster_tests::engine::PrivateEngine;
 use muster_tests::fleet::{Fleet, IMAGE, enabled};
 use muster_tests::history::{Expected, History};
-use muster_tests::ledger::SAY;
+use muster_tests::ledger::{Moment, SAY};
 use muster_tests::processes::eventually;
 use muster_tests::random::Rng;
 
@@ -57,11 +57,7 @@ fn an_agent_that_is_killed_all_the_time_loses_no_container() {
         kills += 1;
     }
     fleet.wait_for_no_containers();
-    let attempts = fleet.directory.path().join("a1/attempts");
-    eventually("the agent forgetting all attempts", || {
-        let mut left = std::fs::read_dir(&attempts).ok()?;
-        left.next().is_none().then_some(())
-    });
+    fleet.wait_for_no_attempts("a1");
 
     let mut history = History::default();
     history.add(&fleet, engine.ledger(), &job, Expected::NoRerun);
@@ -79,4 +75,54 @@ fn an_agent_that_is_killed_all_the_time_loses_no_container() {
         tasks()
     );
     history.judge("agent killed under load");
+}
+
+/// Nobody but the container's init process is left to stop it.
+#[test]
+fn a_task_whose_agent_was_killed_has_stopped_before_it_runs_again() {
+    if !enabled() {
+        return;
+    }
+    let engine = PrivateEngine::start(true);
+    let host = engine.host();
+    let mut fleet = Fleet::start_in(2, &["--heartbeat", "1s"], &[("DOCKER_HOST", &host)]);
+    let script =
+        format!("{SAY}trap 'say end; exit 0' TERM; say start; while :; do sleep 0.05; done");
+    let flags = [
+        "--on-disconnect",
+        "stop-after=4s",
+        "--kill-grace",
+        "1s",
+        "--retries",
+        "infra=1",
+    ];
+    let job = fleet.submit(&flags, &["sh", "-c", &script]);
+    fleet.wait_for_running(&job, 1);
+    let task = |fleet: &Fleet| fleet.json(&["ps", &job])["tasks"][0].clone();
+    let agent = task(&fleet)["agent"].as_str().unwrap().to_owned();
+    let killed = Instant::now();
+    fleet.agent(&agent).kill();
+    eventually("the second attempt running", || {
+        let task = task(&fleet);
+        (task["attempt"] == 2 && task["state"] == "running").then_some(())
+    });
+    let took = killed.elapsed();
+    let said = |attempt: u32, moment: Moment| {
+        eventually("the ledger's entry", || {
+            let entries = engine.ledger().of_job(&job);
+            let mut found = entries
+                .iter()
+                .filter(|entry| entry.attempt == attempt && entry.moment == moment);
+            found.next().map(|entry| entry.at)
+        })
+    };
+    let (stopped, again) = (said(1, Moment::End), said(2, Moment::Start));
+    println!(
+        "stopped {:.1} s before it ran again, {:.1} s after the kill",
+        again - stopped,
+        took.as_secs_f64()
+    );
+    assert!(stopped < again, "{stopped} {again}");
+    fleet.ok(&["cancel", &job]);
+    assert_eq!(fleet.muster(&["wait", &job]).status.code(), Some(12));
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use muster_agent::runtime::{
-    CreateError, EngineError, EngineEvent, KillError, LogsFrom, NewContainer, Runtime, Signal,
+    CreateError, EngineError, EngineEvent, KillError, Limits, LogsFrom, NewContainer, Runtime,
+    Signal,
 };
 use muster_core::time::Timestamp;
 use muster_tests::fleet::enabled;
@@ -78,9 +79,11 @@ impl<H: Host> Run<H> {
             env: Vec::new(),
             workdir: None,
             user: user.to_owned(),
-            cpu_millis: 1000,
-            memory_bytes: 64 << 20,
-            pids: 64,
+            limits: Limits {
+                cpu_millis: 1000,
+                memory_bytes: 64 << 20,
+                pids: 64,
+            },
             gpus: 0,
             network: None,
             writable_root: false,
@@ -389,7 +392,8 @@ impl<H: Host> Run<H> {
 
     async fn events_are_forgotten(&mut self) {
         self.row = "E12";
-        let since = self.host.engine().daemon_started().await.expect("it runs");
+        let daemon = self.host.engine().daemon_started().await;
+        let since = daemon.expect("it runs").at;
         let early = self.run("early", Program::Exits(0)).await;
         let told = self.ends(since, &early).await;
         let earlier = told.iter().any(|name| name == "e11-runs");

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use muster_agent::runtime::fake::FakeRuntime;
 use muster_proto::v1 as pb;
 use muster_proto::v1::job_service_client::JobServiceClient;
-use muster_tests::cluster::{spec, submission};
+use muster_tests::cluster::{is_away, spec, submission};
 use muster_tests::fleet::{Fleet, enabled};
 use muster_tests::random::Rng;
 use muster_tests::sample;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 /// Clients that submit at the same time.
@@ -56,12 +55,8 @@ async fn insist(client: &mut JobServiceClient<Channel>, key: &str) -> String {
                 let job = answer.into_inner().jobs.pop().and_then(|one| one.job);
                 return job.expect("the job is in the answer").id;
             }
-            // A connection that broke, in the words of whichever layer noticed.
             Err(status) => assert!(
-                matches!(
-                    status.code(),
-                    Code::Unavailable | Code::Unknown | Code::Cancelled
-                ),
+                is_away(&status),
                 "a coordinator that dies refuses nothing: {status}"
             ),
         }

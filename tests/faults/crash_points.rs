@@ -10,7 +10,7 @@ use muster_tests::history::{Expected, History};
 use muster_tests::ledger::SAY;
 use muster_tests::processes::eventually;
 
-use crate::tag::Tag;
+use muster_tests::tag::Tag;
 
 /// From the restart to the end of the last task, without what the tasks take themselves.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -48,11 +48,13 @@ struct Extent {
     freezes: fn(Point) -> bool,
 }
 
-/// `MUSTER_FAULTS=long`, as `make soak` sets it, or the short form.
+/// `MUSTER_FAULTS=long`, as `make faults-long` sets it, or the short form. `MUSTER_FAULTS_TASKS` makes the long
+/// one shorter, at the same places.
 fn extent() -> Extent {
     if long() {
+        let tasks = std::env::var("MUSTER_FAULTS_TASKS").ok();
         return Extent {
-            tasks: 200,
+            tasks: tasks.map_or(200, |tasks| tasks.parse().expect("a number of tasks")),
             freeze: Duration::from_secs(30),
             freezes: |_| true,
         };
@@ -359,6 +361,7 @@ fn visit_all(side: Side, what: &str) {
         }
     }
     stand.fleet.wait_for_no_containers();
+    stand.fleet.wait_for_no_attempts("a1");
     stand.history.judge(what);
     println!(
         "{what}: slowest recovery {:.1} s",

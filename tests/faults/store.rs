@@ -9,6 +9,8 @@ use muster_tests::processes::{Daemon, eventually, free_address, output_of};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::fsync::break_fsync;
+
 /// Named by its digest, so that nobody has to be asked what it means.
 const IMAGE: &str =
     "registry.invalid/etl@sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -100,28 +102,6 @@ fn launch(place: &Path) -> Daemon {
     Daemon::start("coordinator", place, &mut command)
 }
 
-/// Has every fsync of the process fail from now on.
-fn break_fsync(of: &Daemon, place: &Path) -> Daemon {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null"]);
-    command.args(["-e", "trace=fsync,fdatasync"]);
-    command.args(["-e", "inject=fsync,fdatasync:error=EIO"]);
-    command.args(["-p", &of.pid().to_string()]);
-    let mut strace = Daemon::start("strace", place, &mut command);
-    let threads = format!("/proc/{}/task", of.pid());
-    eventually("strace watching every thread", || {
-        assert!(strace.is_running(), "strace ended: {}", strace.tail());
-        let mut threads = std::fs::read_dir(&threads).unwrap();
-        let all = threads.all(|thread| {
-            let status = thread.unwrap().path().join("status");
-            let status = std::fs::read_to_string(status).unwrap_or_default();
-            !status.contains("TracerPid:\t0\n")
-        });
-        all.then_some(())
-    });
-    strace
-}
-
 #[test]
 fn a_failed_fsync_ends_the_coordinator_and_nothing_acknowledged_is_lost() {
     if !enabled() {
@@ -129,7 +109,7 @@ fn a_failed_fsync_ends_the_coordinator_and_nothing_acknowledged_is_lost() {
     }
     let mut coordinator = Coordinator::start();
     let before = coordinator.submit("before", 10).unwrap();
-    let strace = break_fsync(&coordinator.daemon, coordinator.place.path());
+    let strace = break_fsync(&coordinator.daemon, coordinator.place.path(), &[]);
     let refused = coordinator.submit("during", 10).unwrap_err();
     assert!(!refused.is_empty());
     let last = coordinator.ended();

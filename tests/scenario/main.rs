@@ -77,11 +77,18 @@ macro_rules! scenarios {
 scenarios! {
     agent_lost_and_back_late,
     array_over_two_pools,
+    canary_promoted,
+    canary_rolled_back,
     cancel_before_during_and_after,
     concurrency_keys,
     drain_with_a_deadline,
     image_pushed_in_the_middle,
     poison_in_quarantine,
+    prefetch_with_a_stalled_agent,
     retry_budgets,
     rollback_of_a_channel,
+    rollback_while_baking,
+    rollout_paused,
+    supersede_and_queue,
+    validation_that_fails,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::effect::Notice;
 use muster_core::fleet::Fleet;
 use muster_core::ids::{JobId, TaskId};
 use muster_core::ranges::Ranges;
@@ -71,8 +72,11 @@ fn task(
     {
         return format!("{} before it started", gone.end);
     }
-    let live = fleet.job(known.id).and_then(|live| live.tasks.get(&index));
-    match live.map(|task| &task.state) {
+    let task = fleet.task(TaskId {
+        job: known.id,
+        index,
+    });
+    match task.map(|task| &task.state) {
         Some(TaskState::Held { place, phase }) => {
             let phase = match phase {
                 Phase::Assigned => "assigned to",
@@ -104,4 +108,28 @@ fn blocker(fleet: &Fleet, now: Timestamp, job: JobId, index: u32) -> String {
     waiting
         .and_then(|waiting| waiting.blockers.into_iter().next())
         .map_or_else(|| "nothing".to_owned(), |blocker| blocker.to_string())
+}
+
+/// What people would hear of a channel.
+pub(crate) fn heard(notice: Notice) -> Option<String> {
+    match notice {
+        Notice::Released { channel, release } => Some(format!(
+            "{} is at {}, release {}",
+            channel.name,
+            digest_name(release.digest),
+            release.number
+        )),
+        Notice::RolloutMoved {
+            channel,
+            release,
+            moment,
+            ended: _,
+        } => Some(format!(
+            "{} to release {release}: {}: {}",
+            channel.name,
+            moment.phase.as_str(),
+            moment.what
+        )),
+        _ => None,
+    }
 }

@@ -24,6 +24,7 @@ use crate::command::{Command, span, target};
 use crate::show;
 use crate::words::{digest, digest_name, end_of, spec};
 
+mod rollouts;
 mod why;
 
 pub(crate) struct Stage {
@@ -84,10 +85,13 @@ impl Stage {
             "end" => self.end(command),
             "gone" => self.gone(command),
             "hello" => self.hello(command),
+            "holds" => self.holds(command),
             "image" => self.image(command),
             "job" => self.job(command),
             "drop" | "requeue" => self.quarantine(command),
+            "policy" => self.policy(command),
             "rollback" => self.rollback(command),
+            "rollout" => self.rollout(command),
             "settle" => self.settle(),
             "tick" => self.tick(command),
             "why" => self.why(command),
@@ -119,7 +123,7 @@ impl Stage {
         match effect {
             Effect::Record(record) => self.keep(record),
             Effect::Order { agent, order } => match order {
-                Order::Offer(offer) => {
+                Order::Offer(offer) | Order::Adopt(offer) => {
                     self.agents.get_mut(&agent)?.held.insert(offer.attempt);
                     None
                 }
@@ -127,10 +131,10 @@ impl Stage {
                     let (name, reason) = (self.name(attempt), format!("{:?}", stop.reason));
                     Some(format!("{agent}: stop {name} ({})", reason.to_lowercase()))
                 }
-                Order::Prefetch { image } => {
+                Order::Prefetch { image, .. } => {
                     Some(format!("{agent}: fetch {}", digest_name(image.digest())))
                 }
-                Order::Ack { .. } => None,
+                Order::Ack { .. } | Order::Keep { .. } | Order::Discard { .. } => None,
             },
             Effect::Answer { answer, .. } => match answer {
                 Answer::Refused(refusal) => Some(format!("refused: {refusal}")),
@@ -144,7 +148,7 @@ impl Stage {
                 | Answer::Adopted(_)
                 | Answer::Channel(_) => None,
             },
-            Effect::Notify(_) => None,
+            Effect::Notify(notice) => show::heard(notice),
         }
     }
 
@@ -181,19 +185,25 @@ impl Stage {
                 self.attempts.get_mut(&attempt)?.late = Some(end);
                 return Some(text);
             }
-            Record::Released { channel, release } => {
-                let digest = digest_name(release.digest);
-                return Some(format!(
-                    "{} is at {digest}, release {}",
-                    channel.name, release.number
-                ));
+            Record::JobSubmitted(job) => {
+                // A rollout submits its validation by itself.
+                let is_known = self.jobs.values().any(|known| known.id == job.id);
+                if !is_known {
+                    let known = Known {
+                        id: job.id,
+                        array: job.array,
+                        progress: None,
+                    };
+                    self.jobs.insert(job.spec.name.to_string(), known);
+                }
             }
-            Record::JobSubmitted(_)
-            | Record::AttemptStarted { .. }
+            Record::AttemptStarted { .. }
             | Record::Agent(_)
             | Record::AgentLink { .. }
             | Record::AgentSchedulable { .. }
             | Record::SafeMode(_)
+            | Record::Released { .. }
+            | Record::Rollout(_)
             | Record::Channel(_) => {}
         }
         None
@@ -242,6 +252,7 @@ impl Stage {
             term: Term(1),
             attempts: agent.held.clone(),
             details: BTreeMap::new(),
+            orphans: BTreeSet::new(),
             held: vec![],
         };
         self.handle(Event::AgentHello(hello))
@@ -288,19 +299,19 @@ impl Stage {
         self.handle(Event::ChannelSet {
             ticket,
             channel: Self::channel_id(command.word(0)),
-            repository: sample::repository(),
             tag: Tag::parse("latest").unwrap(),
-            digest: digest(command.option("digest").expect("digest=d1")),
+            candidate: Box::new(sample::candidate(
+                digest(command.option("digest").expect("digest=d1")),
+                Cause::Set,
+            )),
         })
     }
 
     fn image(&mut self, command: &Command<'_>) -> Vec<String> {
         self.handle(Event::ImageResolved {
             channel: Self::channel_id(command.word(0)),
-            repository: sample::repository(),
             tag: Tag::parse("latest").unwrap(),
-            digest: digest(command.word(1)),
-            cause: Cause::Webhook,
+            candidate: Box::new(sample::candidate(digest(command.word(1)), Cause::Webhook)),
         })
     }
 
@@ -311,6 +322,7 @@ impl Stage {
             channel: Self::channel_id(command.word(0)),
             to: RollbackTo::Previous,
             reason: "bad numbers".into(),
+            by: String::new(),
         })
     }
 
@@ -440,20 +452,16 @@ impl Stage {
     fn settle(&mut self) -> Vec<String> {
         let offered: Vec<AttemptId> = self
             .fleet
-            .jobs()
-            .flat_map(|live| {
-                live.tasks
-                    .iter()
-                    .map(|(index, task)| (live.job.id, *index, task))
-            })
-            .filter_map(|(job, index, task)| match &task.state {
+            .tasks()
+            .filter_map(|(id, task)| match &task.state {
                 TaskState::Held { place, phase }
                     if *phase < (Phase::Running { started: self.now }) =>
                 {
-                    let task = TaskId { job, index };
-                    let number = place.number;
-                    self.is_online(&place.agent)
-                        .then_some(AttemptId { task, number })
+                    let attempt = AttemptId {
+                        task: id,
+                        number: place.number,
+                    };
+                    self.is_online(&place.agent).then_some(attempt)
                 }
                 TaskState::Held { .. } | TaskState::Pending { .. } => None,
             })

@@ -3,11 +3,13 @@
 use muster_core::channel::Cause;
 use muster_core::event::{Event, RollbackTo};
 use muster_core::image::{Digest, Tag};
+use muster_core::rollout::Command;
 use muster_core::time::Millis;
 use muster_tests::sample;
 
 use crate::client::channel;
 use crate::fault::Fault;
+use crate::release::candidate;
 use crate::script::Action;
 use crate::world::{Happening, World};
 
@@ -25,17 +27,26 @@ impl World {
             Action::Push => self.push(),
             Action::SetChannel => self.set_channel(),
             Action::RollBack => self.roll_back(),
+            Action::SetPolicy { draw } => self.set_policy(draw),
+            Action::SetWarm { draw } => self.set_warm(draw),
+            Action::TellRollout { draw } => self.tell_rollout(draw),
             Action::Cordon { host } => self.cordon(host),
             Action::Uncordon { host } => self.uncordon(host),
             Action::Drain { host, deadline } => self.drain(host, deadline),
             Action::CrashCoordinator { down } => self.crash_coordinator(down),
             Action::CrashAgent { host, down } => self.crash_agent(self.host(host), down),
-            Action::CutStream { host } => {
-                let notice = Millis(self.rng.network.below(40_000));
-                self.cut(self.host(host), notice);
-            }
+            Action::LoseJournals { host, down } => self.lose_journals(self.host(host), down),
+            Action::CutStream { host } => self.cut_stream(self.host(host)),
             Action::HalfOpen { host, deaf } => self.half_open(self.host(host), deaf),
-            Action::PauseAgent { host, lasts } => self.pause_agent(self.host(host), lasts),
+            Action::PauseAgent {
+                host,
+                lasts,
+                at_beat,
+            } if at_beat => {
+                let host = self.host(host);
+                self.hosts[host].pause_next = Some(lasts);
+            }
+            Action::PauseAgent { host, lasts, .. } => self.pause_agent(self.host(host), lasts),
             Action::PauseCoordinator { lasts } => self.pause_coordinator(lasts),
             Action::Partition { host, lasts } => self.partition(self.host(host), lasts),
             Action::RestartEngine {
@@ -51,13 +62,7 @@ impl World {
                 }
                 self.restart_engine(host, gracefully, down);
             }
-            Action::Reboot { host, down } => {
-                let host = self.host(host);
-                if self.hosts[host].powered {
-                    self.power_off(host);
-                    self.after(down, Happening::HostStarts { host });
-                }
-            }
+            Action::Reboot { host, down } => self.reboot(self.host(host), down),
             Action::DestroyHost { host } => {
                 let host = self.host(host);
                 self.hit(Fault::HostDestroyed);
@@ -65,6 +70,11 @@ impl World {
                 self.hosts[host].destroyed = true;
             }
             Action::KillContainer { host, draw } => self.kill_from_outside(self.host(host), draw),
+            Action::BreakStarts { host, lasts } => {
+                self.hit(Fault::HostStartsNothing);
+                let (host, until) = (self.host(host), self.now + lasts);
+                self.hosts[host].broken_until = until;
+            }
             Action::SetClock { host, to } => {
                 self.hit(Fault::HostClockSet);
                 let host = self.host(host);
@@ -75,12 +85,24 @@ impl World {
         }
     }
 
+    fn cut_stream(&mut self, host: usize) {
+        let notice = Millis(self.rng.network.below(40_000));
+        self.cut(host, notice);
+    }
+
+    fn reboot(&mut self, host: usize, down: Millis) {
+        if self.hosts[host].powered {
+            self.power_off(host);
+            self.after(down, Happening::HostStarts { host });
+        }
+    }
+
     fn host(&self, draw: u64) -> usize {
         let count = u64::try_from(self.hosts.len()).expect("a handful");
         usize::try_from(draw % count).expect("a handful")
     }
 
-    fn soon(&mut self, event: Event) {
+    pub(crate) fn soon(&mut self, event: Event) {
         let arrives = self.now + Millis(self.rng.client.between(1, 50));
         self.tell(arrives, event);
     }
@@ -90,10 +112,8 @@ impl World {
         let digest = self.pushed();
         let event = Event::ImageResolved {
             channel: channel(),
-            repository: sample::repository(),
             tag: Tag::parse("latest").expect("it is a tag"),
-            digest,
-            cause: Cause::Webhook,
+            candidate: Box::new(candidate(digest, Cause::Webhook)),
         };
         self.soon(event);
     }
@@ -109,9 +129,8 @@ impl World {
         let event = Event::ChannelSet {
             ticket,
             channel: channel(),
-            repository: sample::repository(),
             tag: Tag::parse("latest").expect("it is a tag"),
-            digest,
+            candidate: Box::new(candidate(digest, Cause::Set)),
         };
         self.soon(event);
     }
@@ -122,6 +141,7 @@ impl World {
             channel: channel(),
             to: RollbackTo::Previous,
             reason: "bad numbers".into(),
+            by: String::new(),
         };
         self.soon(event);
     }
@@ -168,6 +188,8 @@ impl World {
         for at in 0..self.hosts.len() {
             self.hosts[at].reachable = true;
             self.hosts[at].asleep_until = None;
+            self.hosts[at].pause_next = None;
+            self.hosts[at].broken_until = self.now;
             if self.hosts[at].destroyed {
                 continue;
             }
@@ -184,6 +206,11 @@ impl World {
                 };
                 self.tell(self.now + Millis::from_secs(60 * minutes), event);
             }
+        }
+        // Somebody remembers what was paused.
+        for minutes in [1, 10, 60] {
+            let event = self.told(Command::Resume);
+            self.tell(self.now + Millis::from_secs(60 * minutes), event);
         }
         // What was quarantined before, and what the last silences put there.
         for minutes in [10, 60, 120, 240] {

@@ -1,12 +1,12 @@
 //! The agent, modelled around the real one's decisions: what to do about an attempt is `plan::decide`,
 //! and how it ended is `outcome::classify`.
 
-use muster_agent::outcome::{Kill, KillReason, classify};
+use muster_agent::outcome::{Kill, KillReason};
 use muster_agent::plan::{Action, Journaled, Seen, decide};
 use muster_core::effect::{Offer, Order};
-use muster_core::event::{AttemptEnd, News};
+use muster_core::event::News;
 use muster_core::ids::{AttemptId, SessionNo};
-use muster_core::outcome::{End, EndReason, Outcome, Usage};
+use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::task::StopReason;
 use muster_core::time::{Millis, Timestamp};
 
@@ -14,12 +14,12 @@ use crate::bug::Bug;
 use crate::fault::Fault;
 use crate::host::{Agent, Host, Intent, Journal, Life, State, Step};
 use crate::trace::Violation;
-use crate::verdict::{evidence, stopped_early};
+use crate::verdict::stopped_early;
 use crate::world::{Happening, World};
 
 const ANSWER: u64 = 1;
 const STARTED: u64 = 2;
-const ENDED: u64 = 3;
+pub(crate) const ENDED: u64 = 3;
 
 impl World {
     pub(crate) fn start_agent(&mut self, at: usize) {
@@ -28,14 +28,16 @@ impl World {
             return;
         }
         host.life += 1;
-        host.agent = Some(Agent::default());
+        host.agent = Some(Agent::begin(host.lease));
         host.asleep_until = None;
         self.trace
             .note(self.now, format_args!("{} agent starts", host.id));
-        for attempt in host.disk.keys().copied().collect::<Vec<_>>() {
+        self.clear_parked(at);
+        for attempt in self.hosts[at].disk.keys().copied().collect::<Vec<_>>() {
             self.take_up(at, attempt);
         }
         let life = self.hosts[at].life;
+        self.after(Millis(40), Happening::Leftovers { host: at, life });
         self.after(Millis(50), Happening::Dial { host: at, life });
     }
 
@@ -50,13 +52,16 @@ impl World {
             intent.is_some_and(|intent| !engine.up || intent.engine_started != engine.started);
         let life = Life {
             contact: missed.then_some(Timestamp(0)),
+            since: host.disk[&attempt].since(host.boot, &agent.contacts),
             ..Life::default()
         };
         agent.lives.insert(attempt, life);
         if host.disk[&attempt].reached() == Journaled::Accepted {
             self.put(at, attempt, ANSWER, News::Accepted);
         }
-        self.later(at, attempt, Step::Look, 5);
+        let renames = self.hosts[at].disk[&attempt].parked().is_some();
+        let next = if renames { Step::Rename } else { Step::Look };
+        self.later(at, attempt, next, 5);
     }
 
     pub(crate) fn crash_agent(&mut self, at: usize, down: Millis) {
@@ -67,6 +72,7 @@ impl World {
         self.coverage.hit(Fault::AgentCrash);
         self.trace
             .note(self.now, format_args!("{} agent crashes", host.id));
+        self.hang_up(at);
         let notice = Millis(self.rng.network.below(5_000));
         self.cut(at, notice);
         self.after(down, Happening::AgentStarts { host: at });
@@ -88,7 +94,7 @@ impl World {
         self.after(span, next);
     }
 
-    fn put(&mut self, at: usize, attempt: AttemptId, seq: u64, news: News) {
+    pub(crate) fn put(&mut self, at: usize, attempt: AttemptId, seq: u64, news: News) {
         if let Some(agent) = &mut self.hosts[at].agent {
             agent.put(attempt, seq, news.clone());
             self.send_report(at, attempt, seq, news);
@@ -120,7 +126,11 @@ impl World {
                     self.on_stop(at, attempt, (reason, stop.now));
                 }
                 Order::Ack { attempt, seq } => self.on_ack(at, attempt, seq),
-                Order::Prefetch { image } => {
+                Order::Adopt(offer) => self.on_adopt(at, *offer),
+                Order::Discard { attempt } => self.on_discard(at, attempt),
+                // No simulated disk fills up.
+                Order::Keep { warm, .. } => self.on_keep(at, warm),
+                Order::Prefetch { image, .. } => {
                     let (life, digest) = (self.hosts[at].life, image.digest());
                     let takes = Millis(self.rng.engine.between(500, 20_000));
                     self.after(
@@ -146,6 +156,11 @@ impl World {
             }
             Some(_) => {}
         }
+        let row = &self.store.tasks[&attempt.task];
+        if row.last == attempt.number && offer.memory != offer.job.memory(row.spent.memory) {
+            let what = format!("{attempt} is offered {} bytes", offer.memory);
+            return self.violated("memory grows by its rule", what);
+        }
         let agent = self.hosts[at].agent.as_ref().expect("the caller looked");
         let unsent = agent.unsent(Some(attempt));
         let refused = !unsent.is_empty() && self.bug != Some(Bug::AcceptAfterRefusal);
@@ -153,6 +168,9 @@ impl World {
             for (attempt, seq, news) in unsent {
                 self.send_report(at, attempt, seq, news);
             }
+            return;
+        }
+        if agent.undecided.contains(&attempt) {
             return;
         }
         let full = self.now < self.hosts[at].full_until;
@@ -168,20 +186,30 @@ impl World {
         let held = host.engine.images.contains(&offer.image.digest());
         let journal = Journal {
             offer,
+            heard: host.heard(),
             intent: None,
             started: false,
             kills: vec![],
             ended: None,
+            adopted: false,
         };
         host.disk.insert(attempt, journal);
         let agent = host.agent.as_mut().expect("the caller looked");
-        agent.lives.insert(attempt, Life::default());
+        let life = Life {
+            fresh: true,
+            ..agent.new_life()
+        };
+        agent.lives.insert(attempt, life);
         self.put(at, attempt, ANSWER, News::Accepted);
         self.later(at, attempt, Step::Prepared, if held { 50 } else { 30_000 });
+        self.agent_dies(at, attempt, 8);
     }
 
     fn on_stop(&mut self, at: usize, attempt: AttemptId, stop: (KillReason, bool)) {
         let agent = self.hosts[at].agent.as_mut().expect("the caller looked");
+        if agent.undecided.contains(&attempt) {
+            return;
+        }
         let Some(life) = agent.lives.get_mut(&attempt) else {
             let refused = News::Refused {
                 unfit: false,
@@ -216,13 +244,15 @@ impl World {
         if !alive || !host.disk.contains_key(&attempt) {
             return;
         }
-        if !host.engine.up {
+        let told = host.disk[&attempt].parked().is_some() && step == Step::CallStart;
+        if !host.engine.up && !told {
             return self.step_after(at, attempt, step, Millis(1_000));
         }
         let ended = host.disk[&attempt].ended.is_some();
         match step {
             Step::Remove => self.remove(at, attempt),
             Step::Look => self.look(at, attempt),
+            Step::Rename => self.rename(at, attempt),
             _ if ended => {}
             Step::Prepared => self.prepared(at, attempt),
             Step::Start => self.write_intent(at, attempt),
@@ -231,12 +261,13 @@ impl World {
             Step::AwaitOver => self.await_over(at, attempt),
             Step::Stop => self.stop_if_running(at, attempt),
             Step::Grace => self.signal(at, attempt, 9, 0),
+            Step::Contact => self.mind_contact(at, attempt),
             Step::Timeout => self.kill(at, attempt, (KillReason::RunTimeout, false)),
             Step::Harvest => self.harvest(at, attempt),
         }
     }
 
-    fn life(&self, at: usize, attempt: AttemptId) -> Life {
+    pub(crate) fn life(&self, at: usize, attempt: AttemptId) -> Life {
         let agent = self.hosts[at].agent.as_ref();
         let life = agent.and_then(|agent| agent.lives.get(&attempt));
         life.copied().unwrap_or_default()
@@ -262,7 +293,11 @@ impl World {
         if newest {
             digest = *host.engine.images.last().expect("one was just added");
         }
-        if host.seen(attempt) == Seen::Nothing {
+        self.tend_soon(at, Millis(1));
+        if self.take_parked(at, attempt) {
+            return self.later(at, attempt, Step::Start, 20);
+        }
+        if self.hosts[at].seen(attempt) == Seen::Nothing {
             self.create(at, attempt, digest);
         }
         let host = &self.hosts[at];
@@ -272,7 +307,11 @@ impl World {
     }
 
     fn write_intent(&mut self, at: usize, attempt: AttemptId) {
-        if let Some((reason, _)) = self.life(at, attempt).stop {
+        let life = self.life(at, attempt);
+        let cut_off = self.is_cut_off(at, attempt);
+        let stop = life.stop.map(|(reason, _)| reason);
+        if let Some(reason) = stop.or_else(|| cut_off.then_some(KillReason::Disconnected)) {
+            self.discard_parked(at, attempt);
             return self.finish(at, attempt, stopped_early(reason));
         }
         let now = self.now;
@@ -282,13 +321,17 @@ impl World {
             boot_clock: host.boot_clock(now),
             boot: host.boot,
             engine_started: host.engine.started,
+            warm: life.given,
         };
         host.journal(attempt).intent = Some(intent);
+        if let Some(name) = life.given {
+            self.give(at, attempt, name);
+        }
         self.later(at, attempt, Step::CallStart, 20);
     }
 
     /// Acts on what the journal says and the engine shows.
-    fn look(&mut self, at: usize, attempt: AttemptId) {
+    pub(crate) fn look(&mut self, at: usize, attempt: AttemptId) {
         let host = &self.hosts[at];
         let (reached, seen) = (host.disk[&attempt].reached(), host.seen(attempt));
         let mut action = decide(reached, seen);
@@ -334,11 +377,12 @@ impl World {
     }
 
     fn await_over(&mut self, at: usize, attempt: AttemptId) {
-        let host = &mut self.hosts[at];
-        if host.seen(attempt) != Seen::Created {
+        if self.hosts[at].seen(attempt) != Seen::Created {
             return self.look(at, attempt);
         }
-        host.engine.containers.remove(&attempt);
+        if !self.withdraw(at, attempt) {
+            self.hosts[at].engine.containers.remove(&attempt);
+        }
         self.finish(
             at,
             attempt,
@@ -346,13 +390,13 @@ impl World {
         );
     }
 
-    fn follow(&mut self, at: usize, attempt: AttemptId) {
+    pub(crate) fn follow(&mut self, at: usize, attempt: AttemptId) {
         let host = &mut self.hosts[at];
         let seen = host.seen(attempt);
         if matches!(seen, Seen::Nothing | Seen::Created) {
             return self.look(at, attempt);
         }
-        let started = host.engine.containers[&attempt].started;
+        let started = host.started(attempt);
         host.journal(attempt).started = true;
         let timeout = host.disk[&attempt].offer.job.spec.run_timeout;
         if let Some(agent) = &mut host.agent
@@ -376,6 +420,7 @@ impl World {
         let left = host.takes(Millis(timeout.0.saturating_sub(ran).max(1)));
         self.step_after(at, attempt, Step::Timeout, left);
         self.later(at, attempt, Step::Stop, 5);
+        self.mind_contact(at, attempt);
     }
 
     fn stop_if_running(&mut self, at: usize, attempt: AttemptId) {
@@ -388,7 +433,12 @@ impl World {
     }
 
     /// Writes the kill log, then signals. A second order only hastens the first.
-    fn kill(&mut self, at: usize, attempt: AttemptId, (reason, now): (KillReason, bool)) {
+    pub(crate) fn kill(
+        &mut self,
+        at: usize,
+        attempt: AttemptId,
+        (reason, now): (KillReason, bool),
+    ) {
         let host = &mut self.hosts[at];
         if host.seen(attempt) != Seen::Running {
             return;
@@ -412,59 +462,8 @@ impl World {
         }
     }
 
-    fn harvest(&mut self, at: usize, attempt: AttemptId) {
-        let host = &self.hosts[at];
-        match host.seen(attempt) {
-            Seen::Nothing => {
-                return self.finish(
-                    at,
-                    attempt,
-                    End::of(Outcome::Lost, EndReason::ContainerGone),
-                );
-            }
-            Seen::Exited | Seen::StartFailed => {}
-            _ => return,
-        }
-        let mut evidence = evidence(host, attempt, self.now);
-        if self.bug == Some(Bug::TrustClock) {
-            evidence.clock_set = false;
-        }
-        let mut end = classify(&evidence);
-        let container = &host.engine.containers[&attempt];
-        if self.bug == Some(Bug::TrustExitCode) && container.started.is_some() {
-            end = match container.code {
-                0 => End::of(Outcome::Succeeded, EndReason::Exited),
-                code => End {
-                    exit_code: Some(code),
-                    ..End::of(Outcome::Failed, EndReason::Exited)
-                },
-            };
-        }
-        if self.bug == Some(Bug::TrustMemoryFlag) && container.oom {
-            end = End::of(Outcome::Oom, EndReason::Exited);
-        }
-        self.finish(at, attempt, end);
-    }
-
-    /// Writes the end down and reports it until it is acknowledged.
-    pub(crate) fn finish(&mut self, at: usize, attempt: AttemptId, end: End) {
-        let host = &mut self.hosts[at];
-        let now = host.clock(self.now);
-        let container = host.engine.containers.get(&attempt);
-        let ended = AttemptEnd {
-            end,
-            started: container.and_then(|container| container.started),
-            ended: container
-                .and_then(|container| container.finished)
-                .unwrap_or(now),
-            usage: Usage::default(),
-            metrics: None,
-        };
-        host.journal(attempt).ended = Some(ended.clone());
-        self.put(at, attempt, ENDED, News::Ended(Box::new(ended)));
-    }
-
     fn remove(&mut self, at: usize, attempt: AttemptId) {
+        self.end_unused(at, attempt);
         let host = &mut self.hosts[at];
         let container = host.engine.containers.get(&attempt);
         if container.is_some_and(|container| matches!(container.state, State::Running { .. })) {
@@ -476,6 +475,9 @@ impl World {
             return self.violated("persist, then speak", what);
         }
         host.engine.containers.remove(&attempt);
+        if let Some(name) = host.disk[&attempt].parked() {
+            host.homes.remove(&name);
+        }
         host.disk.remove(&attempt);
         if let Some(agent) = &mut host.agent {
             agent.lives.remove(&attempt);
@@ -488,7 +490,7 @@ impl World {
 }
 
 impl Host {
-    fn journal(&mut self, attempt: AttemptId) -> &mut Journal {
+    pub(crate) fn journal(&mut self, attempt: AttemptId) -> &mut Journal {
         let journal = self.disk.get_mut(&attempt);
         journal.expect("a step's attempt is journaled")
     }

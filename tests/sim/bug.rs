@@ -49,10 +49,58 @@ pub(crate) enum Bug {
     SkipTermCheck,
     /// An offer that was refused is accepted when it comes again, before the refusal is acknowledged.
     AcceptAfterRefusal,
+    /// How many canaries there were is forgotten at a restart.
+    ForgetTally,
+    /// The channel's row is not stored when a rollout is taken back.
+    ForgetRollback,
+    /// After a restart nobody knows what the release in force carries.
+    ForgetCarried,
+    /// Rollouts that are under way are not loaded at a restart.
+    ForgetRollouts,
+    /// A task pays for what goes wrong on a release that is on trial.
+    ChargeTrials,
+    /// Releases that were never promoted are forgotten at a restart, and their numbers with them.
+    ForgetUnpromoted,
+    /// An agent that lost its journals says nothing of the containers that it has all the same.
+    ForgetOrphans,
+    /// An agent that lost its journals stops what runs without one.
+    KillOrphans,
+    /// A lease is not renewed.
+    ForgetRenewal,
+    /// A lease is renewed from when the answer was read, not from when the message that it answers was sent.
+    RenewAtAnswer,
+    /// Nothing but the agent stops a task when its lease is over.
+    IgnoreLease,
+    /// What was asked for long ago is started all the same.
+    IgnoreStartDeadline,
+    /// A silence that is over counts for nothing, nor does that of a host that was down.
+    ForgetGap,
+    /// A heartbeat is answered, and the fleet does not hear of it.
+    ForgetBeats,
+    /// After a restart nobody knows what a task's attempts have cost.
+    ForgetSpent,
+    /// A task pays for its host's failures.
+    ChargeHostFailures,
+    /// After a restart the last rule that matches decides.
+    LastRuleWins,
+    /// After a restart a task asks for as much memory as at first.
+    ForgetGrowth,
+    /// After a restart a team's retries go at once.
+    ForgetPace,
+    /// After a restart agents that were out of service are in service.
+    ForgetCordon,
+    /// A container that waited for a task is given to a second one.
+    ShareParked,
+    /// After a restart, or without an answer, a parked container is told once more of its task.
+    TellAgain,
+    /// The agent gives up on the start of a task in a parked container, and does not take it back.
+    ForgetWithdraw,
+    /// Containers of an image that the channel left go on waiting, and are given to its tasks.
+    KeepParked,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 47] = [
         Self::SpeakBeforeCommit,
         Self::TornCommit,
         Self::OlderFence,
@@ -76,5 +124,29 @@ impl Bug {
         Self::TrustClock,
         Self::SkipTermCheck,
         Self::AcceptAfterRefusal,
+        Self::ForgetTally,
+        Self::ForgetRollback,
+        Self::ForgetCarried,
+        Self::ForgetRollouts,
+        Self::ChargeTrials,
+        Self::ForgetUnpromoted,
+        Self::ForgetOrphans,
+        Self::KillOrphans,
+        Self::ForgetRenewal,
+        Self::RenewAtAnswer,
+        Self::IgnoreLease,
+        Self::IgnoreStartDeadline,
+        Self::ForgetGap,
+        Self::ForgetBeats,
+        Self::ForgetSpent,
+        Self::ChargeHostFailures,
+        Self::LastRuleWins,
+        Self::ForgetGrowth,
+        Self::ForgetPace,
+        Self::ForgetCordon,
+        Self::ShareParked,
+        Self::TellAgain,
+        Self::ForgetWithdraw,
+        Self::KeepParked,
     ];
 }

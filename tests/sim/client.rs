@@ -8,8 +8,12 @@ use muster_core::effect::{Answer, Refusal, Submitted};
 use muster_core::event::{Event, NewJob};
 use muster_core::ids::{ChannelName, JobId, Ticket};
 use muster_core::job::{IdempotencyKey, Job};
+use muster_core::outcome::Outcome;
 use muster_core::ranges::Ranges;
-use muster_core::spec::{BackoffKind, Delivery, ImageSource, Pin, Requirements, Spec};
+use muster_core::spec::{
+    BackoffKind, Delivery, Growth, ImageSource, OnDisconnect, Pin, Requirements, RetryAction,
+    RetryRule, Spec,
+};
 use muster_core::time::Millis;
 use muster_tests::random::Rng;
 use muster_tests::sample;
@@ -64,21 +68,26 @@ impl Client {
 impl World {
     pub(crate) fn submit(&mut self, draw: u64) {
         let mut rng = Rng::new(draw, "spec");
-        let spec = draw_spec(&mut rng);
+        let mut spec = draw_spec(&mut rng);
+        if self.leases && rng.chance(60) {
+            draw_lease(&mut spec, &mut rng);
+        }
         let array = if rng.chance(60) {
             1
         } else {
             rng.between(2, 12)
         };
-        let key = rng.chance(70).then(|| IdempotencyKey {
-            key: format!("key-{}", self.client.sent.len()),
-            body: [1; 32],
+        let key = rng.chance(70).then(|| {
+            Box::new(IdempotencyKey {
+                key: format!("key-{}", self.client.sent.len()),
+                body: [1; 32],
+            })
         });
         let array = u32::try_from(array).expect("a dozen").min(self.most_tasks);
         self.submit_job(spec, array, key);
     }
 
-    fn submit_job(&mut self, spec: Spec, array: u32, key: Option<IdempotencyKey>) {
+    fn submit_job(&mut self, spec: Spec, array: u32, key: Option<Box<IdempotencyKey>>) {
         let mut id = u128::try_from(self.client.sent.len()).expect("it is small") << 64;
         id |= u128::from(self.rng.client.draw());
         let channel = self.store.channels.get(&channel());
@@ -269,6 +278,53 @@ impl World {
     }
 }
 
+/// It stops when its host is cut off, and is run again at once.
+fn draw_lease(spec: &mut Spec, rng: &mut Rng) {
+    // Four heartbeats at least.
+    spec.on_disconnect = OnDisconnect::StopAfter(Millis(rng.between(40_000, 150_000)));
+    let mut requirements = Requirements::clone(&spec.requirements);
+    requirements.lease = true;
+    spec.requirements = Arc::new(requirements);
+    spec.retry.infra += 2;
+    spec.retry.backoff.initial = Millis(rng.between(0, 2_000));
+    spec.delivery = Delivery::AtLeastOnce;
+}
+
+/// Rules as people write them; the first that matches an end decides.
+fn draw_rules(rng: &mut Rng, asked: u64) -> Vec<RetryRule> {
+    let outcomes: [&[Outcome]; 6] = [
+        &[],
+        &[Outcome::Failed],
+        &[Outcome::Oom],
+        &[Outcome::Oom, Outcome::Failed],
+        &[Outcome::ImageError],
+        &[Outcome::InfraError, Outcome::Lost],
+    ];
+    let codes = [1..=1, 3..=3, 130..=255, 0..=255];
+    let mut rules = Vec::new();
+    for _ in 0..rng.between(1, 4) {
+        let outcomes = outcomes[rng.index(outcomes.len())];
+        let few = rng
+            .chance(50)
+            .then(|| codes[rng.index(codes.len())].clone());
+        let growth = Growth {
+            percent: u32::try_from(rng.between(101, 300)).expect("a few hundred"),
+            most: asked * rng.between(1, 6),
+        };
+        let action = rng.weighted(&[
+            (2, RetryAction::Fail),
+            (3, RetryAction::Retry),
+            (4, RetryAction::Grow(growth)),
+        ]);
+        rules.push(RetryRule {
+            outcomes: outcomes.iter().copied().collect(),
+            exit_codes: few.into_iter().collect(),
+            action,
+        });
+    }
+    rules
+}
+
 fn draw_spec(rng: &mut Rng) -> Spec {
     let mut spec = sample::spec("load");
     let name = channel().name;
@@ -289,6 +345,9 @@ fn draw_spec(rng: &mut Rng) -> Spec {
     spec.retry.backoff.jitter = rng.chance(50);
     if rng.chance(50) {
         spec.retry.backoff.kind = BackoffKind::Exponential;
+    }
+    if rng.chance(50) {
+        spec.retry.rules = draw_rules(rng, spec.requirements.resources.memory_bytes);
     }
     if rng.chance(25) {
         spec.delivery = Delivery::AtMostOnce;

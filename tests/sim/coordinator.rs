@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use muster_core::effect::{Answer, Effect, Effects, Order};
-use muster_core::event::{Event, Restored};
+use muster_core::agent::Schedulable;
+use muster_core::effect::{Answer, Effect, Effects, Order, Record};
+use muster_core::event::Event;
 use muster_core::fleet::{Fleet, Limits};
 use muster_core::ids::SessionNo;
-use muster_core::task::{RowState, TaskState};
+use muster_core::task::TaskState;
 use muster_core::time::{Millis, Timestamp};
 
 use crate::bug::Bug;
 use crate::fault::Fault;
-use crate::store::{Batch, Canceled};
+use crate::spoil;
+use crate::store::{Batch, Canceled, Pace};
 use crate::trace::Violation;
 use crate::world::{Happening, World};
 
@@ -167,6 +169,7 @@ impl World {
                 what: broken.what,
             });
         }
+        self.check_in_force(&fleet);
         self.coordinator.fleet = Some(fleet);
         let mut rest = Vec::new();
         for effect in out.drain() {
@@ -175,6 +178,7 @@ impl World {
                 other => rest.push(other),
             }
         }
+        spoil::records(self.bug, &mut batch.records);
         self.hand_over(batch, rest);
     }
 
@@ -186,7 +190,8 @@ impl World {
             self.speak(rest);
             return;
         }
-        let slow = self.rng.store.chance(5);
+        // A slow disk leaves agents more time to be wrong.
+        let slow = self.rng.store.chance(if self.leases { 15 } else { 5 });
         let takes = Millis(self.rng.store.between(1, if slow { 800 } else { 20 }));
         self.coordinator.committing = Some((batch, rest));
         let life = self.coordinator.life;
@@ -220,15 +225,16 @@ impl World {
                 })
             }
             Event::Reported(report) if self.bug == Some(Bug::OlderFence) => {
-                let task = fleet
-                    .job(report.attempt.task.job)
-                    .and_then(|live| live.tasks.get(&report.attempt.task.index));
+                let task = fleet.task(report.attempt.task);
                 if let Some(TaskState::Held { place, .. }) = task.map(|task| &task.state) {
                     report.attempt.number = place.number;
                     report.agent = place.agent.clone();
                 }
             }
             Event::AgentGone { .. } if self.bug == Some(Bug::NeverLose) => return None,
+            Event::AgentBeat { held: None, .. } if self.bug == Some(Bug::ForgetBeats) => {
+                return None;
+            }
             _ => {}
         }
         Some(event)
@@ -260,6 +266,13 @@ impl World {
         let records = batch.records.len();
         self.trace
             .note(self.now, format_args!("committed {records} records"));
+        let is_end = |record: &Record| matches!(record, Record::AttemptEnded { .. });
+        if batch.records.iter().any(is_end) {
+            self.latest_end = self.now;
+        }
+        if batch.records.iter().any(is_cordon_by_fleet) {
+            self.hit(Fault::AgentCordoned);
+        }
         if let Err(violation) = self.store.commit(batch, &self.ledger) {
             self.trace.violate(violation);
         }
@@ -380,14 +393,25 @@ impl World {
             format_args!("coordinator starts, term {}", self.coordinator.life),
         );
         self.check_acknowledged();
-        let mut fleet = Fleet::new(Limits::default());
+        let forgotten = self.bug == Some(Bug::ForgetPace) && self.coordinator.life > 1;
+        let mut fleet = Fleet::new(Limits {
+            retries_per_minute: if forgotten {
+                10_000
+            } else {
+                self.retries_per_minute
+            },
+            ..Limits::default()
+        });
+        self.store.pace = Pace::begin(clock, self.retries_per_minute);
         let rows = match self.store.load() {
             Ok(rows) => rows,
             Err(violation) => return self.trace.violate(violation),
         };
         let mut out = Effects::default();
-        for mut row in rows {
-            self.spoil(&mut row);
+        for row in rows {
+            let Some(row) = spoil::restored(self.bug, row) else {
+                continue;
+            };
             fleet.handle(clock, Event::Restored(row), &mut out);
         }
         if !out.drain().is_empty() {
@@ -407,17 +431,11 @@ impl World {
         self.coordinator.fleet = Some(fleet);
         self.go_on();
     }
+}
 
-    fn spoil(&self, row: &mut Restored) {
-        if self.bug != Some(Bug::ReuseAttemptNumbers) {
-            return;
-        }
-        if let Restored::Job { tasks, .. } = row {
-            for (_, task) in tasks {
-                if matches!(task.state, RowState::Pending { .. }) {
-                    task.last.0 -= 1;
-                }
-            }
-        }
-    }
+const fn is_cordon_by_fleet(record: &Record) -> bool {
+    let Record::AgentSchedulable { schedulable, .. } = record else {
+        return false;
+    };
+    matches!(schedulable, Schedulable::Cordoned { until: Some(_), .. })
 }

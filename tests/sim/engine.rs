@@ -8,6 +8,7 @@ use muster_tests::random::Rng;
 use crate::bug::Bug;
 use crate::fault::Fault;
 use crate::host::{Container, Program, State, Step};
+use crate::lease::Lease;
 use crate::ledger::Who;
 use crate::script::Action;
 use crate::world::{Happening, World};
@@ -18,13 +19,16 @@ impl World {
             state: State::Created,
             error: String::new(),
             digest,
-            program: Program::of(self.seed, attempt),
+            program: Program::of(self.seed, attempt, digest),
             started: None,
             finished: None,
             code: 0,
             oom: false,
             signalled: false,
             foreign_kill: None,
+            lease: Lease::of(&self.hosts[at], attempt),
+            record: None,
+            warm: None,
         };
         let engine = &mut self.hosts[at].engine;
         engine.containers.insert(attempt, container);
@@ -32,16 +36,34 @@ impl World {
 
     pub(crate) fn run_container(&mut self, at: usize, attempt: AttemptId) {
         let now = self.hosts[at].clock(self.now);
+        let is_broken = self.now < self.hosts[at].broken_until;
         let engine = &mut self.hosts[at].engine;
         let Some(container) = engine.containers.get_mut(&attempt) else {
             return;
         };
         if container.program.no_entrypoint {
             self.coverage.hit(Fault::NoEntrypoint);
+            if container.warm.is_some() {
+                return self.no_program(at, attempt);
+            }
             "no such file or directory".clone_into(&mut container.error);
             container.code = 127;
             return;
         }
+        if is_broken && container.warm.is_none() {
+            "unable to retrieve OCI runtime error".clone_into(&mut container.error);
+            container.code = 127;
+            return;
+        }
+        if self.starts_nothing(at, attempt) {
+            return;
+        }
+        if self.ledger.ran(attempt) {
+            return self.violated("I7 one start", format!("{attempt} runs a second time"));
+        }
+        let engine = &mut self.hosts[at].engine;
+        let container = engine.containers.get_mut(&attempt);
+        let container = container.expect("it was found above");
         engine.runs += 1;
         let run = engine.runs;
         container.state = State::Running { run };
@@ -50,6 +72,8 @@ impl World {
         self.ledger.started(attempt);
         self.poison(at, attempt, Millis(span.0 / 2));
         self.ends_after(at, attempt, span, code);
+        self.watch_lease(at, attempt);
+        self.check_alone(attempt);
     }
 
     /// Some tasks kill the engine that runs them, each time.
@@ -72,14 +96,16 @@ impl World {
     pub(crate) fn late_start(&mut self, at: usize, boot: u64, attempt: AttemptId) {
         let host = &self.hosts[at];
         let created = host.engine.containers.get(&attempt);
-        let waits = created.is_some_and(|container| container.state == State::Created);
-        if host.boot == boot && host.engine.up && waits {
-            self.run_container(at, attempt);
+        let waits = created.is_some_and(|container| {
+            container.warm.is_some() || container.state == State::Created && host.engine.up
+        });
+        if host.boot == boot && waits {
+            self.start_task(at, attempt);
             self.step_after(at, attempt, Step::Look, Millis(10));
         }
     }
 
-    fn ends_after(&mut self, at: usize, attempt: AttemptId, span: Millis, code: i32) {
+    pub(crate) fn ends_after(&mut self, at: usize, attempt: AttemptId, span: Millis, code: i32) {
         let container = self.hosts[at].engine.containers.get(&attempt);
         if let Some(State::Running { run }) = container.map(|container| container.state) {
             let ends = Happening::Ends {
@@ -119,7 +145,9 @@ impl World {
         if container.state != (State::Running { run }) {
             return;
         }
-        let own = code == container.program.code && !container.signalled;
+        let leased_out = container.lease_is_over();
+        let signalled = container.signalled;
+        let own = code == container.program.code && !signalled && !leased_out;
         let (who, oom) = if own {
             let Program { oom, child_oom, .. } = container.program;
             if oom {
@@ -129,9 +157,14 @@ impl World {
                 self.coverage.hit(Fault::ChildOutOfMemory);
             }
             (Who::Itself, oom || child_oom)
+        } else if leased_out {
+            (Who::Lease, false)
         } else {
             (Who::Other, false)
         };
+        if !(signalled && code == 137) {
+            self.init_saw_end(at, attempt, code);
+        }
         if !self.hosts[at].engine.up {
             self.hit(Fault::EndUnseen);
         }
@@ -141,7 +174,7 @@ impl World {
         }
     }
 
-    fn container_ended(&mut self, at: usize, attempt: AttemptId, code: i32, who: Who) {
+    pub(crate) fn container_ended(&mut self, at: usize, attempt: AttemptId, code: i32, who: Who) {
         let now = self.now;
         let host = &mut self.hosts[at];
         let dated = host.clock(now);
@@ -201,6 +234,7 @@ impl World {
         host.lose_engine(now, self.bug);
         let (boot, live_restore) = (host.boot, host.engine.live_restore);
         if gracefully && !live_restore {
+            self.stop_parked(at);
             // The stream to the agent is closed before the first container is told.
             self.now = now + Millis(50);
             for attempt in self.running(at) {
@@ -220,10 +254,12 @@ impl World {
         host.engine.up = true;
         host.engine.started = host.clock(self.now);
         if !host.engine.live_restore {
+            self.stop_parked(at);
             for attempt in self.running(at) {
                 self.container_ended(at, attempt, 137, Who::Other);
             }
         }
+        self.tend_soon(at, Millis(1));
     }
 
     pub(crate) fn power_off(&mut self, at: usize) {
@@ -237,6 +273,7 @@ impl World {
         let notice = Millis(self.rng.network.below(40_000));
         self.cut(at, notice);
         self.lose_unsynced(at);
+        self.stop_parked(at);
         for attempt in self.running(at) {
             // Nobody sees it before the host is back: the exit is dated then.
             let container = self.hosts[at].engine.containers.get_mut(&attempt);
@@ -279,7 +316,7 @@ impl World {
             return;
         }
         host.powered = true;
-        host.boot += 1;
+        host.begin_boot(now);
         host.engine.up = true;
         let now = host.clock(now);
         host.engine.started = now;
@@ -294,6 +331,9 @@ impl World {
 
     /// A stranger kills a container, and the agent hears of it if it listens.
     pub(crate) fn kill_from_outside(&mut self, at: usize, draw: u64) {
+        if self.rng.warm.chance(30) {
+            self.stop_parked(at);
+        }
         let running = self.running(at);
         let Ok(count) = u64::try_from(running.len()) else {
             return;
@@ -316,6 +356,7 @@ impl World {
         let host = &mut self.hosts[at];
         if host.life == life && host.agent.is_some() && host.engine.images.insert(digest) {
             self.tell_held(at);
+            self.tend_soon(at, Millis(1));
         }
     }
 }

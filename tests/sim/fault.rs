@@ -49,6 +49,10 @@ pub(crate) enum Fault {
     StartUnknown,
     /// A start call returns only after minutes.
     StartWedged,
+    /// For a while a host starts nothing.
+    HostStartsNothing,
+    /// The fleet takes such a host's agent out of service.
+    AgentCordoned,
     /// The entrypoint is missing (E10).
     NoEntrypoint,
     /// A task is killed for its memory, or only a child of it, and exits 0 (E9).
@@ -65,10 +69,31 @@ pub(crate) enum Fault {
     StaleCoordinator,
     /// The agent's disk is full: it refuses.
     DiskFull,
+    /// The agent's journals are gone, and containers go on.
+    JournalLost,
+    /// One of those is taken up again.
+    OrphanAdopted,
+    /// One of those is stopped or removed, because nobody wants it any more.
+    OrphanDiscarded,
+    /// An agent stops a task because it heard nothing of the coordinator; or the init process does.
+    Disconnected,
+    LeaseEnded,
+    /// A container is started so late that it starts nothing.
+    StartTooLate,
+    /// A task begins in a container that waited for it.
+    StartParked,
+    /// What waits goes, because the channel moved or wants none.
+    ParkedDropped,
+    /// The agent dies while it tells a waiting container of its task.
+    AgentCrashTelling,
+    /// The one start of such a container is taken back.
+    StartWithdrawn,
+    /// Its agent's disk is lost before the container has got its attempt's name.
+    NameLost,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 45] = [
         Self::StreamCut,
         Self::ReportLost,
         Self::ReportTwice,
@@ -92,6 +117,8 @@ impl Fault {
         Self::StartFails,
         Self::StartUnknown,
         Self::StartWedged,
+        Self::HostStartsNothing,
+        Self::AgentCordoned,
         Self::NoEntrypoint,
         Self::OutOfMemory,
         Self::ChildOutOfMemory,
@@ -101,6 +128,17 @@ impl Fault {
         Self::CoordinatorClockSet,
         Self::StaleCoordinator,
         Self::DiskFull,
+        Self::JournalLost,
+        Self::OrphanAdopted,
+        Self::OrphanDiscarded,
+        Self::Disconnected,
+        Self::LeaseEnded,
+        Self::StartTooLate,
+        Self::StartParked,
+        Self::ParkedDropped,
+        Self::AgentCrashTelling,
+        Self::StartWithdrawn,
+        Self::NameLost,
     ];
 }
 
@@ -148,8 +186,14 @@ impl Coverage {
     }
 }
 
-/// The steps that tasks take in any 1,000 histories.
-const STEPS: [Step; 25] = [
+/// A rollout goes by what the release in force carries; and after a rollback brought that release back.
+pub(crate) const GOES_BY: Step = ("a release", "what it carries rules a rollout");
+pub(crate) const BACK_BY: Step = ("a rollback", "what is back rules a rollout");
+
+/// The steps that tasks take in any 600 histories, and rollouts.
+const STEPS: [Step; 27] = [
+    GOES_BY,
+    BACK_BY,
     ("-", "assigned"),
     ("assigned", "canceled"),
     ("assigned", "lost"),

@@ -26,11 +26,15 @@ impl World {
             let again = Millis(self.rng.network.between(1_000, 20_000));
             return self.after(again, Happening::Dial { host: at, life });
         }
+        let orphans = self.named_orphans(at);
         self.coordinator.sessions += 1;
         let session = SessionNo(self.coordinator.sessions);
         let opened = self.upwards(at);
         let host = &mut self.hosts[at];
         host.session = Some(session);
+        host.session_since = self.now;
+        let agent = host.agent.as_mut().expect("it was just looked at");
+        agent.undecided.clone_from(&orphans);
         host.term = self.coordinator.life;
         let hello = Hello {
             agent: host.id.clone(),
@@ -39,14 +43,24 @@ impl World {
             term: Term(host.term),
             attempts: host.disk.keys().copied().collect(),
             details: BTreeMap::new(),
+            orphans,
             held: host.held(),
         };
         let life = self.coordinator.life;
         let input = Input::Attach { host: at, session };
         self.at(opened, Happening::Arrive { life, input });
         // Another stream's messages may come between the two.
-        let greeted = self.upwards(at);
-        self.tell(greeted, Event::AgentHello(hello));
+        self.say(at, session, Event::AgentHello(hello));
+        if self.leases {
+            let life = self.hosts[at].life;
+            let host = at;
+            let beat = Happening::Beat {
+                host,
+                life,
+                session,
+            };
+            self.after(Millis(1_000), beat);
+        }
         let agent = self.hosts[at]
             .agent
             .as_ref()
@@ -57,11 +71,19 @@ impl World {
     }
 
     /// When the next message of an agent arrives.
-    fn upwards(&mut self, at: usize) -> Timestamp {
+    pub(crate) fn upwards(&mut self, at: usize) -> Timestamp {
         let takes = Millis(self.rng.network.between(1, 60));
         let host = &mut self.hosts[at];
         host.up_at = host.up_at.max(self.now + takes);
         host.up_at
+    }
+
+    /// When the next message to an agent arrives.
+    pub(crate) fn downwards(&mut self, at: usize) -> Timestamp {
+        let takes = Millis(self.rng.network.between(1, 60));
+        let host = &mut self.hosts[at];
+        host.down_at = host.down_at.max(self.now + takes);
+        host.down_at
     }
 
     pub(crate) fn send_report(&mut self, at: usize, attempt: AttemptId, seq: u64, news: News) {
@@ -107,10 +129,7 @@ impl World {
         if self.hosts[at].deaf {
             return self.hit(Fault::DeafHost);
         }
-        let takes = Millis(self.rng.network.between(1, 60));
-        let host = &mut self.hosts[at];
-        host.down_at = host.down_at.max(self.now + takes);
-        let arrives = host.down_at;
+        let arrives = self.downwards(at);
         let next = Happening::Orders {
             host: at,
             session,

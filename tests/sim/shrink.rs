@@ -7,8 +7,8 @@ use crate::world::run;
 /// More histories than this are not tried.
 const TRIES: u32 = 400;
 
-/// Leaves out what the violation does not need: clients' and disasters' actions in halves, quarters and
-/// so on down to single ones, then hosts, then tasks.
+/// Leaves out what the violation does not need: tasks, then clients' and disasters' actions in halves, quarters and
+/// so on down to single ones, then hosts.
 pub(crate) fn shortest(
     seed: u64,
     script: &Script,
@@ -22,6 +22,16 @@ pub(crate) fn shortest(
         tries <= TRIES && run(seed, script, bug, false).violation.is_some_and(same)
     };
     let mut best = script.clone();
+    for most_tasks in [1, 2, 4] {
+        let fewer = Script {
+            most_tasks,
+            ..best.clone()
+        };
+        if fails(&fewer) {
+            best = fewer;
+            break;
+        }
+    }
     let mut length = best.actions.len().div_ceil(2);
     while length > 0 {
         let before = best.actions.len();
@@ -48,15 +58,6 @@ pub(crate) fn shortest(
         if fails(&fewer) {
             best = fewer;
             break;
-        }
-    }
-    for most_tasks in [1, 2, 4] {
-        let fewer = Script {
-            most_tasks,
-            ..best.clone()
-        };
-        if fails(&fewer) {
-            return fewer;
         }
     }
     best

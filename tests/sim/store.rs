@@ -12,7 +12,7 @@ use muster_core::image::Image;
 use muster_core::job::{Job, JobProgress};
 use muster_core::outcome::{End, EndReason, Outcome};
 use muster_core::ranges::Ranges;
-use muster_core::spec::{ImageSource, Pin};
+use muster_core::rollout::{Rollout, State};
 use muster_core::task::{RowState, TaskRow};
 
 use crate::fault::Step;
@@ -20,6 +20,9 @@ use crate::ledger::{Ledger, Who};
 use crate::trace::Violation;
 
 mod checks;
+mod releases;
+mod retries;
+mod service;
 
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -28,7 +31,13 @@ pub(crate) struct Store {
     pub(crate) attempts: BTreeMap<AttemptId, AttemptRow>,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     pub(crate) channels: BTreeMap<ChannelId, Channel>,
-    /// The steps that tasks took.
+    /// By channel and the release that they lead to.
+    pub(crate) rollouts: BTreeMap<(ChannelId, u64), Rollout>,
+    releases: releases::Releases,
+    pub(crate) pace: Pace,
+    /// How many attempts in a row did not start on an agent.
+    failures: BTreeMap<AgentId, u32>,
+    /// The steps that tasks took, and what rollouts went by.
     pub(crate) steps: BTreeSet<Step>,
     /// Tasks whose cancel is committed, or was confirmed to a client.
     canceled: BTreeMap<JobId, BTreeSet<u32>>,
@@ -64,6 +73,9 @@ pub(crate) struct Canceled {
 /// Those that are told to have never run may be made again whatever the job's delivery is.
 pub(crate) const NEVER_RAN: &str = "what never ran never did";
 
+pub(crate) use releases::CARRIED;
+pub(crate) use retries::Pace;
+
 type Check = Result<(), Violation>;
 
 fn violated(invariant: &'static str, what: String) -> Check {
@@ -76,10 +88,11 @@ impl Store {
         for cancel in &batch.cancels {
             self.note_cancel(cancel);
         }
+        self.begin_releases();
         for record in batch.records {
             self.apply(record, ledger)?;
         }
-        Ok(())
+        self.check_rollouts()
     }
 
     pub(crate) fn note_cancel(&mut self, cancel: &Canceled) {
@@ -109,10 +122,17 @@ impl Store {
                 attempt,
                 agent,
                 image,
-                at: _,
-                because: _,
-            } => self.attempt_made(attempt, agent, image),
-            Record::AttemptStarted { attempt, at: _ } => self.exists(attempt),
+                at,
+                because,
+            } => {
+                self.pace.check(attempt, at, because)?;
+                self.check_in_service(attempt, at, &agent)?;
+                self.attempt_made(attempt, agent, image)
+            }
+            Record::AttemptStarted { attempt, at: _ } => {
+                self.note_start_on_agent(attempt);
+                self.exists(attempt)
+            }
             Record::AttemptEnded {
                 attempt,
                 started: _,
@@ -125,10 +145,7 @@ impl Store {
                 at: _,
                 end: _,
             } => self.exists(attempt),
-            Record::Agent(agent) => {
-                self.agents.insert(agent.id.clone(), *agent);
-                Ok(())
-            }
+            Record::Agent(agent) => self.agent_written(*agent),
             Record::AgentLink {
                 agent,
                 link,
@@ -138,12 +155,10 @@ impl Store {
                 row.last_contact = last_contact;
             }),
             Record::AgentSchedulable { agent, schedulable } => {
-                self.with_agent(&agent, |row| row.schedulable = schedulable)
+                self.schedulable_written(&agent, schedulable)
             }
-            Record::Channel(channel) => {
-                self.channels.insert(channel.id.clone(), channel);
-                Ok(())
-            }
+            Record::Channel(channel) => self.channel_written(*channel),
+            Record::Rollout(rollout) => self.rollout_written(*rollout),
             // No simulated store is restored.
             Record::Released { .. } | Record::SafeMode(_) => Ok(()),
         }
@@ -199,7 +214,10 @@ impl Store {
                 let what = format!("{id} went from attempt {} to {}", old.last, row.last);
                 return violated("I6 fences grow", what);
             }
+            self.check_trial(id, old, &row)?;
+            self.check_retry(id, old, &row)?;
         }
+        self.pace.earn(&row);
         let was = self.tasks.get(&id).map_or("-", |old| name(&old.state));
         self.steps.insert((was, name(&row.state)));
         self.tasks.insert(id, row);
@@ -229,11 +247,13 @@ impl Store {
         let Some(row) = self.jobs.get(&id.task.job) else {
             return violated("I1 no lost submit", format!("{id} of an unknown job"));
         };
-        let wanted = self.wanted_image(&row.job);
-        if wanted.as_ref() != Some(&image) {
-            let what = format!("{id} was made with {image}, not {wanted:?}");
+        let job = Arc::clone(&row.job);
+        let allowed = self.allowed_images(&job, id.task);
+        if !allowed.contains(&image) {
+            let what = format!("{id} was made with {image}, not one of {allowed:?}");
             return violated("I14 immutable attempt", what);
         }
+        self.count_canary(&job, &image, id)?;
         let row = AttemptRow {
             agent,
             image,
@@ -241,26 +261,6 @@ impl Store {
         };
         self.attempts.insert(id, row);
         self.check_room(&self.attempts[&id].agent)
-    }
-
-    fn wanted_image(&self, job: &Job) -> Option<Image> {
-        match &job.spec.image {
-            ImageSource::Channel {
-                name,
-                pin: Pin::Task,
-            } => {
-                let id = ChannelId {
-                    team: job.team.clone(),
-                    name: name.clone(),
-                };
-                self.channels
-                    .get(&id)
-                    .map(|channel| channel.current.image())
-            }
-            ImageSource::Channel { pin: Pin::Run, .. } | ImageSource::Reference { .. } => {
-                job.pinned.clone()
-            }
-        }
     }
 
     fn attempt_ended(&mut self, id: AttemptId, end: End, ledger: &Ledger) -> Check {
@@ -273,6 +273,22 @@ impl Store {
             );
         }
         row.end = Some(end.clone());
+        self.note_end_on_agent(id, &end);
+        if end.reason == EndReason::ContainerGone && ledger.runs(id) {
+            return violated("what is gone is gone", format!("{id} {end}, and it runs"));
+        }
+        if self.counts_as_stopped(id) && ledger.runs(id) {
+            let what = format!("{id} counts as stopped, and it runs");
+            return violated("I8 bounded overlap", what);
+        }
+        if ledger.is_excused(id) {
+            return Ok(());
+        }
+        self.compare(id, &end, ledger)
+    }
+
+    /// What is recorded with what really happened.
+    fn compare(&self, id: AttemptId, end: &End, ledger: &Ledger) -> Check {
         let truth = ledger.end_of(id);
         let declared = &self.jobs[&id.task.job].job.spec.success_codes;
         let is_success =
@@ -303,12 +319,20 @@ impl Store {
                 violated(NEVER_RAN, format!("{id} {end}, and it ran"))
             }
             Outcome::InfraError | Outcome::Lost
-                if end.reason != EndReason::AgentLost && matches!(truth, Some((_, Who::Agent))) =>
+                if !matches!(end.reason, EndReason::AgentLost | EndReason::Disconnected)
+                    && matches!(truth, Some((_, Who::Agent))) =>
             {
                 violated(
                     "the agent knows its own signals",
                     format!("{id} {end}: in truth {truth:?}"),
                 )
+            }
+            Outcome::Lost
+                if end.reason == EndReason::Disconnected
+                    && !matches!(truth, Some((_, Who::Agent | Who::Lease))) =>
+            {
+                let what = format!("{id} {end}: in truth {truth:?}");
+                violated("only silence stops a task", what)
             }
             Outcome::Canceled if end.reason == EndReason::Superseded => violated(
                 "I9 completed stays completed",
@@ -375,7 +399,11 @@ impl Store {
                 what: format!("job {} has no progress", row.job.id),
             });
         }
-        let channels = self.channels.values().cloned().map(Restored::Channel);
+        let channels = self.channels.values().cloned().map(Box::new);
+        let channels = channels.map(Restored::Channel);
+        let active = |rollout: &&Rollout| matches!(rollout.state, State::Active { .. });
+        let rollouts = self.rollouts.values().filter(active).cloned();
+        let rollouts = rollouts.map(|rollout| Restored::Rollout(Box::new(rollout)));
         let agents = self.agents.values().cloned().map(Restored::Agent);
         let mut live: Vec<&JobRow> = self.jobs.values().filter(|row| !row.is_ended()).collect();
         live.sort_by_key(|row| row.order);
@@ -399,7 +427,7 @@ impl Store {
                 tasks,
             }
         });
-        Ok(channels.chain(agents).chain(jobs).collect())
+        Ok(channels.chain(rollouts).chain(agents).chain(jobs).collect())
     }
 }
 

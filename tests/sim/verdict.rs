@@ -1,11 +1,16 @@
-//! What the agent's classifier is told, and the ends that need no classifier.
+//! How an attempt ended: what the agent's classifier is told, and the ends that need no classifier.
 
-use muster_agent::outcome::{EngineHistory, Evidence, Exit, InitWord, KillReason, Restart};
+use muster_agent::outcome::{EngineHistory, Evidence, Exit, KillReason, Restart, classify};
+use muster_agent::plan::Seen;
+use muster_core::event::{AttemptEnd, News};
 use muster_core::ids::AttemptId;
-use muster_core::outcome::{End, EndReason, Outcome};
+use muster_core::outcome::{End, EndReason, Outcome, Usage};
 use muster_core::time::Timestamp;
 
+use crate::agent::ENDED;
+use crate::bug::Bug;
 use crate::host::{Host, Intent};
+use crate::world::World;
 
 /// It was stopped before it started.
 pub(crate) fn stopped_early(reason: KillReason) -> End {
@@ -14,6 +19,7 @@ pub(crate) fn stopped_early(reason: KillReason) -> End {
         KillReason::Preempted => End::of(Outcome::Preempted, EndReason::Drained),
         KillReason::Superseded => End::of(Outcome::Canceled, EndReason::Superseded),
         KillReason::RunTimeout => End::of(Outcome::Timeout, EndReason::RunTimeout),
+        KillReason::Disconnected => End::of(Outcome::InfraError, EndReason::NeverStarted),
     }
 }
 
@@ -41,7 +47,7 @@ pub(crate) fn evidence(host: &Host, attempt: AttemptId, now: Timestamp) -> Evide
         });
     Evidence {
         exit: Exit {
-            started: container.started,
+            started: host.started(attempt),
             finished: container.finished,
             code: container.code,
             oom_killed: container.oom,
@@ -52,7 +58,7 @@ pub(crate) fn evidence(host: &Host, attempt: AttemptId, now: Timestamp) -> Evide
         clock_set: journal
             .intent
             .is_some_and(|intent| clock_was_set(host, &intent, now)),
-        init: InitWord::Absent,
+        init: container.init_word(journal.adopted),
         init_failure: None,
         engine,
         success_codes: &journal.offer.job.spec.success_codes,
@@ -65,4 +71,58 @@ fn clock_was_set(host: &Host, intent: &Intent, now: Timestamp) -> bool {
     let then = ahead(intent.at, intent.boot_clock);
     let differ = ahead(host.clock(now), host.boot_clock(now)).abs_diff(then) > 1_500;
     intent.boot != host.boot || differ
+}
+
+impl World {
+    pub(crate) fn harvest(&mut self, at: usize, attempt: AttemptId) {
+        let host = &self.hosts[at];
+        match host.seen(attempt) {
+            Seen::Nothing => {
+                return self.finish(
+                    at,
+                    attempt,
+                    End::of(Outcome::Lost, EndReason::ContainerGone),
+                );
+            }
+            Seen::Exited | Seen::StartFailed => {}
+            _ => return,
+        }
+        let mut evidence = evidence(host, attempt, self.now);
+        if self.bug == Some(Bug::TrustClock) {
+            evidence.clock_set = false;
+        }
+        let mut end = classify(&evidence);
+        let container = &host.engine.containers[&attempt];
+        if self.bug == Some(Bug::TrustExitCode) && container.started.is_some() {
+            end = match container.code {
+                0 => End::of(Outcome::Succeeded, EndReason::Exited),
+                code => End {
+                    exit_code: Some(code),
+                    ..End::of(Outcome::Failed, EndReason::Exited)
+                },
+            };
+        }
+        if self.bug == Some(Bug::TrustMemoryFlag) && container.oom {
+            end = End::of(Outcome::Oom, EndReason::Exited);
+        }
+        self.finish(at, attempt, end);
+    }
+
+    /// Writes the end down and reports it until it is acknowledged.
+    pub(crate) fn finish(&mut self, at: usize, attempt: AttemptId, end: End) {
+        let host = &mut self.hosts[at];
+        let now = host.clock(self.now);
+        let container = host.engine.containers.get(&attempt);
+        let ended = AttemptEnd {
+            end,
+            started: host.started(attempt),
+            ended: container
+                .and_then(|container| container.finished)
+                .unwrap_or(now),
+            usage: Usage::default(),
+            metrics: None,
+        };
+        host.journal(attempt).ended = Some(ended.clone());
+        self.put(at, attempt, ENDED, News::Ended(Box::new(ended)));
+    }
 }

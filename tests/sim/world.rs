@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::effect::Order;
+use muster_core::event::Event;
 use muster_core::ids::{AttemptId, SessionNo};
 use muster_core::image::Digest;
 use muster_core::time::{Millis, Timestamp};
@@ -18,7 +19,8 @@ use crate::script::{Action, HEAL, Script};
 use crate::store::Store;
 use crate::trace::{BEGIN, Trace, Violation};
 
-/// So long after the heal everything has to be over: more than all limits and retries together.
+/// After the heal an attempt ends at least this often, and everything is over this long after the last one: more
+/// than any limit, run and delay together.
 const PATIENCE: Millis = Millis::from_secs(12 * 3600);
 /// A history with more happenings than this goes in circles.
 const HAPPENINGS: u64 = 400_000;
@@ -39,6 +41,12 @@ pub(crate) struct World {
     /// The disasters are over: nothing is lost or doubled any more.
     pub(crate) calm: bool,
     pub(crate) coverage: Coverage,
+    /// When the end of an attempt was stored last.
+    pub(crate) latest_end: Timestamp,
+    /// Some tasks stop when their host is cut off, so agents say often that they are there.
+    pub(crate) leases: bool,
+    /// As the operator set it.
+    pub(crate) retries_per_minute: u32,
     /// No job has more tasks.
     pub(crate) most_tasks: u32,
 }
@@ -50,6 +58,7 @@ pub(crate) struct Streams {
     pub(crate) engine: Rng,
     pub(crate) agent: Rng,
     pub(crate) client: Rng,
+    pub(crate) warm: Rng,
 }
 
 #[derive(Debug)]
@@ -70,6 +79,34 @@ pub(crate) enum Happening {
     Dial {
         host: usize,
         life: u64,
+    },
+    /// The agent says that it is there.
+    Beat {
+        host: usize,
+        life: u64,
+        session: SessionNo,
+    },
+    /// A message that the coordinator answers reaches it.
+    Said {
+        life: u64,
+        host: usize,
+        session: SessionNo,
+        sent: u64,
+        event: Box<Event>,
+    },
+    /// It hears that it was heard, with what it sent then.
+    Heard {
+        host: usize,
+        life: u64,
+        session: SessionNo,
+        sent: u64,
+        here: bool,
+    },
+    /// The init process of a container looks at its lease.
+    Lease {
+        host: usize,
+        run: u64,
+        attempt: AttemptId,
     },
     Orders {
         host: usize,
@@ -93,6 +130,22 @@ pub(crate) enum Happening {
         host: usize,
         life: u64,
         digest: Digest,
+    },
+    /// The agent looks for containers without a journal.
+    Leftovers {
+        host: usize,
+        life: u64,
+    },
+    /// The agent looks which containers are parked.
+    Tend {
+        host: usize,
+        life: u64,
+    },
+    /// One more is.
+    Parked {
+        host: usize,
+        life: u64,
+        name: u64,
     },
     EngineStarts {
         host: usize,
@@ -142,7 +195,8 @@ pub(crate) fn run(seed: u64, script: &Script, bug: Option<Bug>, printed: bool) -
             break;
         };
         happenings += 1;
-        if happenings > HAPPENINGS || at > BEGIN + HEAL + PATIENCE {
+        let patient_until = world.latest_end.max(BEGIN + HEAL) + PATIENCE;
+        if happenings > HAPPENINGS || at > patient_until {
             break;
         }
         world.now = world.now.max(at);
@@ -165,7 +219,7 @@ impl World {
     fn new(seed: u64, script: &Script, bug: Option<Bug>, printed: bool) -> Self {
         let stream = |concern| Rng::new(seed, concern);
         let mut shapes = stream("hosts");
-        let hosts = (0..script.hosts).map(|number| Host::new(number, &mut shapes));
+        let hosts = (0..script.hosts).map(|number| Host::new(number, script.leases, &mut shapes));
         let mut world = Self {
             now: BEGIN,
             queue: BTreeMap::new(),
@@ -182,12 +236,16 @@ impl World {
                 engine: stream("engine"),
                 agent: stream("agent"),
                 client: stream("client"),
+                warm: stream("warm"),
             },
             seed,
             bug,
             calm: false,
             coverage: Coverage::default(),
+            latest_end: BEGIN,
             most_tasks: script.most_tasks,
+            leases: script.leases,
+            retries_per_minute: script.retries_per_minute,
         };
         world.start_coordinator();
         world.act(Action::SetChannel);
@@ -217,10 +275,16 @@ impl World {
     /// A process that stands still gets what reaches it when it goes on.
     fn asleep_until(&self, next: &Happening) -> Option<Timestamp> {
         let until = match next {
-            Happening::Arrive { .. } | Happening::Commit { .. } | Happening::Wake { .. } => {
-                self.coordinator.asleep_until?
-            }
-            Happening::Dial { host, life } | Happening::Step { host, life, .. } => {
+            Happening::Arrive { .. }
+            | Happening::Said { .. }
+            | Happening::Commit { .. }
+            | Happening::Wake { .. } => self.coordinator.asleep_until?,
+            Happening::Dial { host, life }
+            | Happening::Leftovers { host, life }
+            | Happening::Tend { host, life }
+            | Happening::Parked { host, life, .. }
+            | Happening::Beat { host, life, .. }
+            | Happening::Step { host, life, .. } => {
                 let host = &self.hosts[*host];
                 host.asleep_until.filter(|_| host.life == *life)?
             }
@@ -241,6 +305,29 @@ impl World {
             Happening::Wake { life } => self.wake(life),
             Happening::CoordinatorStarts => self.start_coordinator(),
             Happening::Dial { host, life } => self.dial(host, life),
+            Happening::Beat {
+                host,
+                life,
+                session,
+            } => self.beat(host, life, session),
+            Happening::Said {
+                life,
+                host,
+                session,
+                sent,
+                event,
+            } => {
+                self.answer_said(host, session, sent, life);
+                self.arrive(life, Input::Event(event));
+            }
+            Happening::Heard {
+                host,
+                life,
+                session,
+                sent,
+                here,
+            } => self.heard(host, life, session, sent, here),
+            Happening::Lease { host, run, attempt } => self.mind_lease(host, run, attempt),
             Happening::Orders {
                 host,
                 session,
@@ -259,6 +346,9 @@ impl World {
                 code,
             } => self.process_ends(host, run, attempt, code),
             Happening::Fetched { host, life, digest } => self.fetched(host, life, digest),
+            Happening::Leftovers { host, life } => self.look_for_leftovers(host, life),
+            Happening::Tend { host, life } => self.tend(host, life),
+            Happening::Parked { host, life, name } => self.parked(host, life, name),
             Happening::EngineStarts { host, boot } => self.start_engine(host, boot),
             Happening::AgentStarts { host } => self.start_agent(host),
             Happening::HostStarts { host } => self.start_host(host),
@@ -282,6 +372,7 @@ impl World {
         self.calm
             && self.client.is_satisfied()
             && self.store.unfinished().is_none()
+            && self.store.rollout_under_way().is_none()
             && self.hosts.iter().all(|host| host.leftover().is_none())
     }
 
@@ -290,6 +381,10 @@ impl World {
         if let Some(what) = self.store.unfinished() {
             self.trace
                 .violate(violation("liveness: every job ends", what));
+        }
+        if let Some(what) = self.store.rollout_under_way() {
+            self.trace
+                .violate(violation("liveness: every rollout ends", what));
         }
         if let Some(what) = self.client.unanswered() {
             self.trace

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use muster_proto::v1 as pb;
 use muster_proto::v1::job_service_client::JobServiceClient;
+use muster_tests::cluster::is_away;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -29,10 +30,7 @@ where
         match call().await {
             Ok(answer) => return answer.into_inner(),
             Err(status) => {
-                let away = matches!(
-                    status.code(),
-                    Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
-                );
+                let away = is_away(&status) || status.code() == Code::DeadlineExceeded;
                 assert!(away && Instant::now() < deadline, "{what}: {status:?}");
             }
         }
@@ -303,6 +301,11 @@ impl Audited {
 
     pub(crate) const fn number(&self) -> u32 {
         self.number
+    }
+
+    /// Memory that it takes up.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tasks.capacity() * size_of::<Seen>() + self.dispatch.capacity() * size_of::<f64>()
     }
 }
 

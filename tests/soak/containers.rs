@@ -13,8 +13,8 @@ use crate::audit::{self, patiently};
 use crate::calls::Calls;
 use crate::daemons::Daemons;
 use crate::figures::Figures;
-use crate::gauge::Process;
 use crate::settings::number;
+use muster_tests::gauge::Process;
 
 const LOOK: Duration = Duration::from_millis(200);
 /// After the last end, for everything to be removed.

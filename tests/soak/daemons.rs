@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use muster_proto::v1 as pb;
 use muster_proto::v1::agent_service_client::AgentServiceClient;
 use muster_proto::v1::job_service_client::JobServiceClient;
 use muster_tests::fleet::Fleet;
+use muster_tests::gauge::Process;
 use tonic::transport::Channel;
 
-use crate::gauge::Process;
+use crate::audit::patiently;
 
 /// Answers may hold a thousand agents with their images.
 const ANSWER_MAX: usize = 64 << 20;
@@ -22,6 +24,19 @@ impl Daemons {
         let mut environment = vec![("MUSTER_LOG", "warn")];
         environment.extend(engine.map(|host| ("DOCKER_HOST", host)));
         Self(Fleet::start_in(agents, &[], &environment))
+    }
+
+    /// A coordinator that pushes its metrics and exports its traces to `sides`.
+    pub(crate) fn start_beside(sides: Option<&str>) -> Self {
+        let Some(sides) = sides else {
+            return Self::start(0, None);
+        };
+        let environment = [
+            ("MUSTER_LOG", "error"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", sides),
+        ];
+        let flags = ["--pushgateway-url", sides];
+        Self(Fleet::start_in(0, &flags, &environment))
     }
 
     /// Kills the coordinator as a crash would, starts it again, and says how long it took to serve.
@@ -66,6 +81,10 @@ impl Daemons {
         Process(self.0.coordinator().pid())
     }
 
+    pub(crate) fn agent(&mut self, name: &str) -> Process {
+        Process(self.0.agent(name).pid())
+    }
+
     /// A connection of its own.
     fn connect(&self) -> Channel {
         let endpoint = format!("http://{}", self.address());
@@ -75,6 +94,19 @@ impl Daemons {
 
     pub(crate) fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.connect()).max_decoding_message_size(ANSWER_MAX)
+    }
+
+    pub(crate) async fn job(&self, id: &str) -> pb::Job {
+        patiently("job", || {
+            let mut jobs = self.jobs();
+            let id = id.to_owned();
+            let request = pb::GetJobRequest {
+                id,
+                ..Default::default()
+            };
+            async move { jobs.get(request).await }
+        })
+        .await
     }
 
     pub(crate) fn agents(&self) -> AgentServiceClient<Channel> {

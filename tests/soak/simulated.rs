@@ -13,11 +13,11 @@ use crate::audit::{self, Audited, patiently};
 use crate::daemons::Daemons;
 use crate::faults::Faults;
 use crate::fleet::Fleet;
-use crate::gauge::{Process, Series};
 use crate::ledger::Ledger;
 use crate::load::{ARRAY, Kind};
 use crate::proxy::Proxy;
 use crate::settings::number;
+use muster_tests::gauge::{Process, Series};
 
 mod verdict;
 
@@ -67,12 +67,26 @@ impl Size {
         ARRAY.min(self.tasks - job * ARRAY)
     }
 
-    /// The job after which measuring begins.
+    /// The job after which the coordinator is not killed any more.
+    fn undisturbed(self) -> u32 {
+        let killed = self.kills.last();
+        killed.map_or(0, |share| self.jobs() * share / 100)
+    }
+
+    /// The job after which growth is measured: the caches and buffers of the last coordinator are full, if the run is
+    /// long enough for that.
     fn warm(self) -> u32 {
-        self.jobs() / 5
+        let buffered = BUFFERED * u32::try_from(self.agents).unwrap();
+        let full = (CACHED + buffered).div_ceil(ARRAY);
+        (self.undisturbed() + full).min(self.jobs() * 4 / 5)
     }
 }
 
+/// Tasks whose rows, of 300 bytes, fill the pages that the store's connections keep in memory: 16 MiB.
+const CACHED: u32 = 60_000;
+/// Tasks of each agent until the other caches and buffers are full, as measured: the database of small logs fills its
+/// cache more slowly than the store, and a connection's buffers become resident with the largest messages.
+const BUFFERED: u32 = 400;
 /// Jobs that may be open at a time: enough to fill every place, few enough to stay responsive.
 const OPEN: usize = 60;
 const TURN: Duration = Duration::from_millis(50);
@@ -172,10 +186,10 @@ impl Soak {
             recovery: Duration::ZERO,
             measures: Measures {
                 at: Instant::now(),
-                coordinator_memory: Series::new(),
-                coordinator_descriptors: Series::new(),
-                agents_memory: Series::new(),
-                agents_descriptors: Series::new(),
+                coordinator_memory: Series::begin(),
+                coordinator_descriptors: Series::begin(),
+                agents_memory: Series::begin(),
+                agents_descriptors: Series::begin(),
                 store: None,
             },
             daemons,
@@ -272,7 +286,7 @@ impl Soak {
     async fn look(&mut self) {
         let ids: Vec<(u32, String)> = self.open.clone().into_iter().collect();
         for (number, id) in ids {
-            let job = self.job(&id).await;
+            let job = self.daemons.job(&id).await;
             if job.state() == pb::JobState::Ended {
                 self.open.remove(&number);
                 let (jobs, kind) = (self.daemons.jobs(), Kind::of(number));
@@ -281,19 +295,6 @@ impl Soak {
                     .spawn(audit::read(jobs, job, number, kind, array));
             }
         }
-    }
-
-    async fn job(&self, id: &str) -> pb::Job {
-        patiently("job", || {
-            let mut jobs = self.daemons.jobs();
-            let id = id.to_owned();
-            let request = pb::GetJobRequest {
-                id,
-                ..Default::default()
-            };
-            async move { jobs.get(request).await }
-        })
-        .await
     }
 
     fn collect_starts(&mut self) -> u64 {
@@ -332,13 +333,20 @@ impl Soak {
             self.measures.store = Some((self.daemons.store_bytes(), self.ended_tasks()));
         }
         let (coordinator, own) = (self.daemons.coordinator(), Process::own());
+        let agents_memory = own.resident().saturating_sub(self.books());
         let measures = &mut self.measures;
         measures.coordinator_memory.add(coordinator.resident());
         measures
             .coordinator_descriptors
             .add(coordinator.descriptors());
-        measures.agents_memory.add(own.resident());
+        measures.agents_memory.add(agents_memory);
         measures.agents_descriptors.add(own.descriptors());
+    }
+
+    /// Bytes of this process that are the judge's, and not the agents'.
+    fn books(&self) -> u64 {
+        let audits: usize = self.ended.iter().map(Audited::bytes).sum();
+        u64::try_from(self.ledger.bytes() + audits).unwrap()
     }
 
     fn progress(&mut self) -> String {

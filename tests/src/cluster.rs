@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_agent::runtime::fake::FakeRuntime;
 use muster_coordinator::config::Config;
 use muster_coordinator::registry::fake::FakeRegistry;
 use muster_coordinator::store::OpenError;
@@ -17,13 +16,20 @@ use muster_proto::v1 as pb;
 use muster_proto::v1::agent_service_client::AgentServiceClient;
 use muster_proto::v1::channel_service_client::ChannelServiceClient;
 use muster_proto::v1::job_service_client::JobServiceClient;
+use muster_proto::v1::manifest_service_client::ManifestServiceClient;
+use muster_proto::v1::rollout_service_client::RolloutServiceClient;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::sample;
+
+mod host;
+
+pub use host::Host;
 
 /// No wait of a test is longer, but for those that name their own.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -228,6 +234,16 @@ impl Cluster {
     }
 
     #[must_use]
+    pub fn rollouts(&self) -> RolloutServiceClient<Channel> {
+        RolloutServiceClient::new(self.connect())
+    }
+
+    #[must_use]
+    pub fn manifests(&self) -> ManifestServiceClient<Channel> {
+        ManifestServiceClient::new(self.connect())
+    }
+
+    #[must_use]
     pub fn agents(&self) -> AgentServiceClient<Channel> {
         AgentServiceClient::new(self.connect())
     }
@@ -324,6 +340,16 @@ impl Cluster {
     }
 }
 
+/// Whether a call met a coordinator that ends, in the words of whichever layer noticed. The coordinator's own
+/// answers have no cause on this side.
+#[must_use]
+pub fn is_away(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled
+    ) || std::error::Error::source(status).is_some()
+}
+
 /// A request for one job.
 #[must_use]
 pub fn submission(spec: pb::JobSpec, array: u32, key: &str) -> pb::SubmitRequest {
@@ -374,110 +400,6 @@ pub fn spec(image: &str, word: &str) -> pb::JobSpec {
 #[must_use]
 pub fn reference() -> String {
     format!("{}:latest", sample::repository())
-}
-
-/// A worker host: its engine and its disk outlive the agents on it.
-#[derive(Debug)]
-pub struct Host {
-    pub engine: FakeRuntime,
-    name: String,
-    places: u32,
-    dir: TempDir,
-    process: Option<(
-        CancellationToken,
-        JoinHandle<Result<(), muster_agent::RunError>>,
-    )>,
-}
-
-impl Host {
-    /// A host whose engine can pull the digests of the bytes 1 to 9. No agent runs on it yet.
-    ///
-    /// # Panics
-    /// If there is no room for its files.
-    #[must_use]
-    pub fn new(name: &str, places: u32) -> Self {
-        let engine = FakeRuntime::new();
-        for byte in 1..10 {
-            engine.publish(&sample::image(byte).to_string());
-        }
-        Self {
-            engine,
-            name: name.to_owned(),
-            places,
-            dir: tempfile::tempdir().expect("there is room for temporary files"),
-            process: None,
-        }
-    }
-
-    /// Starts the agent, and returns when the coordinator knows it.
-    ///
-    /// # Panics
-    /// If its settings are bad.
-    pub async fn start(&mut self, cluster: &Cluster) {
-        self.start_at(cluster, &cluster.address()).await;
-    }
-
-    /// The same by another way to the coordinator.
-    ///
-    /// # Panics
-    /// If its settings are bad.
-    pub async fn start_at(&mut self, cluster: &Cluster, address: &str) {
-        let dir = self.dir.path().display().to_string();
-        let vars = [
-            ("MUSTER_AGENT_COORDINATOR", address.to_owned()),
-            ("MUSTER_AGENT_NAME", self.name.clone()),
-            ("MUSTER_AGENT_DATA_DIR", dir),
-            ("MUSTER_AGENT_PLACES", self.places.to_string()),
-            ("MUSTER_AGENT_CPUS", "8".to_owned()),
-            ("MUSTER_AGENT_MEMORY", "8GiB".to_owned()),
-        ];
-        let vars = vars.map(|(name, value)| (name.to_owned(), value));
-        let config =
-            muster_agent::Config::parse(&BTreeMap::from(vars)).expect("the settings are good");
-        let stop = CancellationToken::new();
-        let running = muster_agent::run_with(self.engine.clone(), config, stop.clone());
-        self.process = Some((stop, tokio::spawn(running)));
-        cluster.agent_is(&self.name, pb::AgentState::Online).await;
-    }
-
-    /// Ends the agent; containers stay.
-    ///
-    /// # Panics
-    /// If it ends with an error.
-    pub async fn stop(&mut self) {
-        if let Some((stop, running)) = self.process.take() {
-            stop.cancel();
-            let ended = running.await.expect("the agent does not panic");
-            ended.expect("an agent that is told to stop ends well");
-        }
-    }
-
-    /// The container of an attempt, once it runs.
-    pub async fn container(&self, job: &str, index: u32, attempt: u32) -> String {
-        let end = format!("{job}.{index}-{attempt}");
-        until("a container", || async {
-            let names = self.engine.starts();
-            names.into_keys().find(|name| name.ends_with(&end))
-        })
-        .await
-    }
-
-    /// Lets the container's process end by itself, once it runs.
-    pub async fn exit(&self, job: &str, index: u32, attempt: u32, code: i32) {
-        let name = self.container(job, index, attempt).await;
-        until("a running container", || async {
-            self.engine.exit(&name, code).then_some(())
-        })
-        .await;
-    }
-
-    /// Waits until nothing of any attempt is left.
-    pub async fn is_clean(&self) {
-        until("no containers", || async {
-            self.engine.names().is_empty().then_some(())
-        })
-        .await;
-    }
 }
 
 /// The short form of a digest of [`sample`], as attempts show it.

@@ -41,13 +41,31 @@ pub fn binary() -> PathBuf {
 }
 
 pub struct Fleet {
-    pub directory: TempDir,
     pub grpc: String,
     pub http: SocketAddr,
     coordinator_flags: Vec<String>,
     coordinator: Option<Daemon>,
     agents: Vec<(String, Daemon)>,
     environment: Vec<(String, String)>,
+    binaries: Binaries,
+    /// Dropped last: the daemons' logs are in it.
+    pub directory: TempDir,
+}
+
+/// What the daemons run from their next start on.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    pub coordinator: PathBuf,
+    pub agents: PathBuf,
+}
+
+impl Default for Binaries {
+    fn default() -> Self {
+        Self {
+            coordinator: binary(),
+            agents: binary(),
+        }
+    }
 }
 
 impl Fleet {
@@ -66,9 +84,31 @@ impl Fleet {
         coordinator_flags: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
+        Self::start_of(Binaries::default(), agents, coordinator_flags, environment)
+    }
+
+    /// The same with other daemons than those of this version.
+    pub fn start_of(
+        binaries: Binaries,
+        agents: usize,
+        coordinator_flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let disk = std::env::temp_dir();
+        Self::start_on(&disk, binaries, agents, coordinator_flags, environment)
+    }
+
+    /// The same with all data in a new directory on `disk`.
+    pub fn start_on(
+        disk: &Path,
+        binaries: Binaries,
+        agents: usize,
+        coordinator_flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut fleet = Self {
-            directory: tempfile::tempdir().expect("there is room for a temporary directory"),
+            directory: tempfile::tempdir_in(disk).expect("there is room for a temporary directory"),
             grpc: "127.0.0.1:0".to_owned(),
             http: "127.0.0.1:0".parse().expect("an address"),
             coordinator_flags: coordinator_flags
@@ -78,6 +118,7 @@ impl Fleet {
             coordinator: None,
             agents: Vec::new(),
             environment: environment.iter().map(own).collect(),
+            binaries,
         };
         fleet.start_coordinator();
         for number in 1..=agents {
@@ -98,7 +139,7 @@ impl Fleet {
         let directory = self.directory.path().join("coordinator");
         // What an earlier one wrote says nothing about this one.
         let _ = std::fs::remove_file(directory.join("addresses.json"));
-        let mut command = self.daemon("coordinator");
+        let mut command = self.daemon(&self.binaries.coordinator, "coordinator");
         command.envs(environment.iter().copied());
         command.arg("--data-dir").arg(&directory);
         command.args([
@@ -142,7 +183,7 @@ impl Fleet {
     /// The same with variables of its own.
     pub fn start_agent_in(&mut self, name: &str, environment: &[(&str, &str)]) {
         self.agents.retain(|(known, _)| known != name);
-        let mut command = self.daemon("agent");
+        let mut command = self.daemon(&self.binaries.agents, "agent");
         // What the tests are about is not how full the disk of this machine is.
         command.env("MUSTER_AGENT_DISK_FREE", "64MiB");
         command.env("MUSTER_AGENT_DISK_FREE_PERCENT", "0");
@@ -163,8 +204,13 @@ impl Fleet {
         self.agents.push((name.to_owned(), daemon));
     }
 
-    fn daemon(&self, verb: &str) -> Command {
-        let mut command = clean_command();
+    /// From the next start of each on.
+    pub fn upgrade_to(&mut self, binaries: Binaries) {
+        self.binaries = binaries;
+    }
+
+    fn daemon(&self, binary: &Path, verb: &str) -> Command {
+        let mut command = clean_command(binary);
         command.arg(verb);
         for (name, value) in &self.environment {
             command.env(name, value);
@@ -201,7 +247,7 @@ impl Fleet {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = clean_command();
+        let mut command = clean_command(&binary());
         command
             .env("MUSTER_ADDR", format!("http://{}", self.grpc))
             .args(arguments);
@@ -238,11 +284,17 @@ impl Fleet {
         });
     }
 
-    /// Ids of the containers of this fleet.
+    /// Ids of the containers that hold this fleet's tasks. Those that hold a network namespace for the next task
+    /// stay, as networks do.
     pub fn containers(&self) -> Vec<String> {
         let label = format!("label=muster.cluster={}", self.cluster());
-        let ids = self.docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &label]);
-        ids.lines().map(str::to_owned).collect()
+        let format = "{{.ID}} {{.Label \"muster.parked\"}}";
+        let list = ["ps", "--all", "--no-trunc", "--filter", &label];
+        let listed = self.docker(&[&list[..], &["--format", format]].concat());
+        let ids = listed.lines().map(str::trim);
+        ids.filter(|line| !line.contains(' '))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Networks that its agents made for teams; they stay, because making one takes long.
@@ -256,6 +308,16 @@ impl Fleet {
     pub fn wait_for_no_containers(&self) {
         eventually("all containers being removed", || {
             self.containers().is_empty().then_some(())
+        });
+    }
+
+    /// Waits until nothing of any attempt is in the agent's data directory: it forgets them when their output has
+    /// arrived.
+    pub fn wait_for_no_attempts(&self, agent: &str) {
+        let attempts = self.directory.path().join(agent).join("attempts");
+        eventually("the agent forgetting all attempts", || {
+            let mut left = std::fs::read_dir(&attempts).ok()?;
+            left.next().is_none().then_some(())
         });
     }
 
@@ -305,8 +367,8 @@ impl Drop for Fleet {
 }
 
 /// The binary without the settings of whoever runs the tests.
-fn clean_command() -> Command {
-    let mut command = Command::new(binary());
+fn clean_command(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars() {
         if name.starts_with("MUSTER_") || name.starts_with("OTEL_") {
             command.env_remove(name);

@@ -45,9 +45,15 @@ impl Ledger {
         // Tasks are nobody.
         std::fs::set_permissions(&pages, std::fs::Permissions::from_mode(0o777))
             .expect("a new directory is ours");
+        ledger.make_runtime();
+        ledger
+    }
+
+    /// The wrapper as it should be.
+    pub(crate) fn make_runtime(&self) {
         let mount = format!(
             r#"{{"destination":"/ledger","type":"bind","source":"{}","options":["rbind","rw"]}}"#,
-            pages.display()
+            self.pages().display()
         );
         let script = format!(
             "#!/bin/sh\n\
@@ -61,10 +67,21 @@ impl Ledger {
              [ -z \"$create\" ] || sed -i 's|\"mounts\":\\[|&{mount},|' \"$bundle/config.json\"\n\
              exec runc \"$@\"\n"
         );
-        std::fs::write(ledger.runtime(), script).expect("the test's directory can be written");
-        std::fs::set_permissions(ledger.runtime(), std::fs::Permissions::from_mode(0o755))
+        self.write_runtime(&script);
+    }
+
+    /// One that starts nothing.
+    pub(crate) fn break_runtime(&self) {
+        self.write_runtime("#!/bin/sh\nexit 1\n");
+    }
+
+    /// In one step, because it may be run at the same moment.
+    fn write_runtime(&self, script: &str) {
+        let new = self.directory.join("runc.new");
+        std::fs::write(&new, script).expect("the test's directory can be written");
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))
             .expect("a new file is ours");
-        ledger
+        std::fs::rename(&new, self.runtime()).expect("both are in one directory");
     }
 
     /// The wrapper around runc.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_core::agent::{Capacity, Profile};
+use muster_core::channel::{Candidate, Cause};
 use muster_core::ids::{JobName, PoolName, TeamName};
 use muster_core::image::{Digest, Image, Repository};
+use muster_core::rollout::Facts;
 use muster_core::spec::{
-    Backoff, BackoffKind, Delivery, ImageSource, Network, Pull, Requirements, Resources,
-    RetryPolicy, Spec,
+    Backoff, BackoffKind, Delivery, ImageSource, Network, OnDisconnect, Pull, Requirements,
+    Resources, RetryPolicy, Spec,
 };
 use muster_core::time::Millis;
 
@@ -35,6 +37,19 @@ pub fn repository() -> Repository {
     "registry.example/analytics"
         .parse()
         .expect("it is a repository")
+}
+
+/// That digest of the repository, without labels.
+#[must_use]
+pub fn candidate(digest: Digest, cause: Cause) -> Candidate {
+    Candidate {
+        repository: repository(),
+        digest,
+        facts: Facts::default(),
+        cause,
+        reason: String::new(),
+        by: String::new(),
+    }
 }
 
 /// A digest that is easy to tell from others.
@@ -81,6 +96,7 @@ pub fn spec(name: &str) -> Spec {
             },
             held: None,
             concurrency: BTreeMap::new(),
+            lease: false,
         }),
         priority: 0,
         queue_timeout: None,
@@ -98,6 +114,7 @@ pub fn spec(name: &str) -> Spec {
         },
         success_codes: vec![],
         delivery: Delivery::AtLeastOnce,
+        on_disconnect: OnDisconnect::Finish,
         network: Network::Bridge,
         writable_root: false,
     }
@@ -118,5 +135,7 @@ pub fn profile(places: u32) -> Profile {
         version: "0.1.0".into(),
         engine: "20.10".into(),
         boot_id: "boot".into(),
+        leases: true,
+        platform: "linux/amd64".into(),
     }
 }

@@ -17,7 +17,7 @@ const LINES: usize = 500;
 const THIS: &str = "tests/tidy/";
 
 /// Looking again and again, with a deadline, for what nothing announces.
-const POLLS: [(&str, &str); 7] = [
+const POLLS: [(&str, &str); 8] = [
     (
         "tests/src/proxy.rs",
         "a way that is slow makes each piece late",
@@ -42,6 +42,10 @@ const POLLS: [(&str, &str); 7] = [
     (
         "coordinator/src/poll/tests.rs",
         "looks at the follower until it shows something",
+    ),
+    (
+        "coordinator/src/registry/verify/tests.rs",
+        "looks at another process until it is gone",
     ),
 ];
 /// Names that look like metrics and are none.

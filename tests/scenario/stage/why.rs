@@ -28,6 +28,7 @@ impl Stage {
                         format!("infra retry {number} of {allowed}")
                     }
                     Because::FreeRetry => "a free retry".to_owned(),
+                    Because::Forgiven => "a retry that the release has to answer for".to_owned(),
                 };
                 let end = attempt
                     .end

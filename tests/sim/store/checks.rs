@@ -2,8 +2,8 @@
 
 use muster_core::agent::Link;
 use muster_core::ids::{AgentId, AttemptId, AttemptNo};
-use muster_core::outcome::Outcome;
-use muster_core::spec::Delivery;
+use muster_core::outcome::{EndReason, Outcome};
+use muster_core::spec::{Delivery, OnDisconnect};
 use muster_core::task::RowState;
 
 use super::{Check, Store, violated};
@@ -41,6 +41,21 @@ impl Store {
                 let unknown = end.is_none_or(|end| end.outcome == Outcome::Lost);
                 unknown && ledger.ran(earlier)
             })
+    }
+
+    /// Whether nobody can tell the older attempt to stop, and nothing else stops it.
+    pub(crate) fn may_overlap(&self, older: AttemptId) -> bool {
+        let end = self.attempts.get(&older).and_then(|row| row.end.as_ref());
+        let given_up = end.is_some_and(|end| end.reason == EndReason::AgentLost);
+        given_up && !self.counts_as_stopped(older)
+    }
+
+    /// Whether it was given up because its host is sure to have stopped it.
+    pub(crate) fn counts_as_stopped(&self, id: AttemptId) -> bool {
+        let end = self.attempts.get(&id).and_then(|row| row.end.as_ref());
+        let given_up = end.is_some_and(|end| end.reason == EndReason::AgentLost);
+        let job = self.jobs.get(&id.task.job).map(|row| &row.job.spec);
+        given_up && job.is_some_and(|spec| spec.on_disconnect != OnDisconnect::Finish)
     }
 
     /// Whether nobody is silent for good and nothing is left to do.

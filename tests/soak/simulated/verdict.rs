@@ -6,8 +6,9 @@ use super::{LOOK, SETTLE, Size, Soak};
 use crate::audit::{Audited, Findings};
 use crate::figures::Figures;
 
-/// Growth that a run of less than an hour may show, in percent. Its slope says little.
-const GROWTH: f64 = 10.0;
+/// Growth that a run of less than an hour may show while it is measured, a fifth of it, in percent. Its slope says
+/// little.
+const GROWTH: f64 = 2.5;
 
 impl Soak {
     /// Waits until everything is cleaned up, then compares.
@@ -24,7 +25,7 @@ impl Soak {
         let mut findings = Findings::default();
         let ended = std::mem::take(&mut self.ended);
         for audited in &ended {
-            let now = self.job(&audited.id).await;
+            let now = self.daemons.job(&audited.id).await;
             findings.add(audited.against(&self.ledger, &now));
         }
         for name in left.iter().take(5) {
@@ -97,7 +98,7 @@ impl Soak {
                 figures.at_most(&name, slope, 1.0);
             } else {
                 figures.inform(&name, slope);
-                figures.at_most(&format!("{name}, over the run"), slope * hours, GROWTH);
+                figures.at_most(&format!("{name}, while measured"), slope * hours, GROWTH);
             }
         }
         figures.inform(
@@ -122,7 +123,7 @@ impl Soak {
 
 /// p99 from assignment to start, of the first and the last quarter of what was measured.
 fn judge_dispatch(figures: &mut Figures, ended: &[Audited], size: Size) {
-    let (first, last) = (size.warm() + 1, size.jobs());
+    let (first, last) = (size.undisturbed() + 1, size.jobs());
     let quarter = (last - first) / 4;
     let p99 = |from: u32, to: u32| {
         let within = ended

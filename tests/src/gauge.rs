@@ -1,27 +1,74 @@
 //! What processes use while they run, and whether it grows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A process on this host.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Process(pub(crate) u32);
+pub struct Process(pub u32);
 
 impl Process {
-    pub(crate) fn own() -> Self {
+    pub fn own() -> Self {
         Self(std::process::id())
     }
 
     /// Resident memory in bytes; 0 if it is gone.
-    pub(crate) fn resident(self) -> u64 {
+    pub fn resident(self) -> u64 {
+        self.kilobytes("VmRSS:") << 10
+    }
+
+    /// The most resident memory it ever had, in MiB; 0 if it is gone.
+    pub fn peak(self) -> f64 {
+        f64::from(u32::try_from(self.kilobytes("VmHWM:")).unwrap_or(u32::MAX)) / 1024.0
+    }
+
+    fn kilobytes(self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0));
         let status = status.unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let line = status.lines().find(|line| line.starts_with(name));
         let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        kilobytes.unwrap_or(0) << 10
+        kilobytes.unwrap_or(0)
+    }
+
+    /// Processor time that it used so far, in user and system mode; zero if it is gone. In steps of the
+    /// kernel's clock, which are 10 ms on most machines.
+    pub fn cpu(self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
+        // The name before these fields may hold anything, also brackets.
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        Duration::from_secs(ticks)
+            / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100)
+    }
+
+    /// Time that its threads were ready and had no processor, all of those together that are there now; zero if it is
+    /// gone.
+    pub fn waited(self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0));
+        let threads = threads.into_iter().flatten().flatten();
+        let waited = threads.filter_map(|thread| {
+            // Nanoseconds on a processor and waiting for one, and how often.
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(waited.sum())
+    }
+
+    /// Bytes that it had written to disks; 0 if it is gone.
+    pub fn written(self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.0)).unwrap_or_default();
+        let line = io
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
     }
 
     /// Open file descriptors; 0 if it is gone.
-    pub(crate) fn descriptors(self) -> u64 {
+    pub fn descriptors(self) -> u64 {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.0));
         open.map_or(0, |open| u64::try_from(open.count()).unwrap_or(0))
     }
@@ -29,20 +76,21 @@ impl Process {
 
 /// One quantity over time: seconds since the series began, and the value.
 #[derive(Debug)]
-pub(crate) struct Series {
+pub struct Series {
     began: Instant,
     points: Vec<(f64, f64)>,
 }
 
 impl Series {
-    pub(crate) fn new() -> Self {
+    /// Without any point yet.
+    pub fn begin() -> Self {
         Self {
             began: Instant::now(),
             points: Vec::new(),
         }
     }
 
-    pub(crate) fn add(&mut self, value: u64) {
+    pub fn add(&mut self, value: u64) {
         #[expect(
             clippy::cast_precision_loss,
             reason = "a share of a percent is precise enough"
@@ -52,12 +100,12 @@ impl Series {
             .push((self.began.elapsed().as_secs_f64(), value));
     }
 
-    pub(crate) fn last(&self) -> f64 {
+    pub fn last(&self) -> f64 {
         self.points.last().map_or(0.0, |(_, value)| *value)
     }
 
     /// Seconds that it covers.
-    pub(crate) fn span(&self) -> f64 {
+    pub fn span(&self) -> f64 {
         match (self.points.first(), self.points.last()) {
             (Some((first, _)), Some((last, _))) => last - first,
             _ => 0.0,
@@ -65,7 +113,7 @@ impl Series {
     }
 
     /// Growth in percent of the mean, per hour: the slope of the straight line that fits best.
-    pub(crate) fn percent_per_hour(&self) -> f64 {
+    pub fn percent_per_hour(&self) -> f64 {
         let count = f64::from(u32::try_from(self.points.len()).unwrap_or(u32::MAX));
         if self.points.len() < 2 {
             return 0.0;
