@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Long enough for a slow machine; a wait that takes so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of a log that are shown when something failed: few, so that what failed is still in sight above them.
+const TAIL: usize = 8;
 /// Between two looks at a predicate.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -101,7 +103,7 @@ impl Daemon {
 
     pub fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(20).collect();
+        let lines: Vec<&str> = text.lines().rev().take(TAIL).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
