@@ -51,6 +51,9 @@ impl Fleet {
             .arg("--data-dir")
             .arg(fleet._directory.path().join("agent"));
         agent.args(["--coordinator", &fleet.address, "--name", "bench"]);
+        let policy = fleet._directory.path().join("policy.yaml");
+        std::fs::write(&policy, "pooled_networks: true\n")?;
+        agent.arg("--policy").arg(policy);
         // Room for everything: the agent's own limit of starts is what is measured.
         agent.args(["--places", "32", "--cpus", "64", "--memory", "64g"]);
         fleet
@@ -86,6 +89,48 @@ impl Fleet {
             COMMAND,
         ];
         self.time(&arguments)
+    }
+
+    pub(crate) fn agent_dir(&self) -> PathBuf {
+        self._directory.path().join("agent")
+    }
+
+    /// The channel follows what was pushed there, and so many containers wait for its tasks.
+    pub(crate) fn set_warm(
+        &self,
+        channel: &str,
+        repository: &str,
+        count: u32,
+    ) -> anyhow::Result<()> {
+        let count = count.to_string();
+        let set = ["channel", "set", channel, repository];
+        self.time(&[&set[..], &["--warm-min", &count, "--warm-max", &count]].concat())?;
+        Ok(())
+    }
+
+    /// Submits a task of the channel and gives its job.
+    pub(crate) fn run_in_channel(&self, channel: &str) -> anyhow::Result<String> {
+        let submit = ["run", "-d", channel, COMMAND];
+        let output = self.muster(&submit).stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "muster {submit:?} failed");
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// When the job's only task began, since the Unix epoch, once it has succeeded.
+    pub(crate) fn started(&self, job: &str) -> anyhow::Result<Duration> {
+        self.time(&["wait", job])?;
+        let task = format!("{job}.0");
+        let output = self
+            .muster(&["task", "get", &task, "-o", "json"])
+            .output()?;
+        let task: Value = serde_json::from_slice(&output.stdout)?;
+        let attempts = task["attempts"].as_array().context("it has attempts")?;
+        ensure!(attempts.len() == 1, "it ran more than once: {task}");
+        let started = attempts[0]["started"].as_str().context("it started")?;
+        let started: jiff::Timestamp = started.parse()?;
+        Ok(started
+            .duration_since(jiff::Timestamp::UNIX_EPOCH)
+            .try_into()?)
     }
 
     /// An array, from the submission to its end; all of it must have succeeded, once.

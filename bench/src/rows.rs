@@ -1,159 +1,155 @@
-//! The rows: each measures muster and docker in turns and says what it found.
+//! The rows: each measures muster and what it is held against, and says what it found.
 
 use serde::Serialize;
 
-use crate::docker::{self, Network};
-use crate::fleet::Fleet;
 use crate::samples::Samples;
 
-/// Concurrency that is tried for the comparison's best.
-const PARALLEL: [usize; 3] = [4, 8, 16];
-/// Bursts of each side after the best concurrency is known.
-const BURSTS: usize = 3;
-/// Runs before the measurement, so that both sides are warm.
-const WARM_UP: usize = 3;
+pub(crate) mod airflow;
+pub(crate) mod connected;
+pub(crate) mod containers;
+pub(crate) mod growth;
+pub(crate) mod lifecycles;
+pub(crate) mod load;
+pub(crate) mod queue;
+pub(crate) mod rollouts;
+pub(crate) mod warm;
+
+/// What a reply survives: D2 is the loss of power, D1 the death of the process but not that of the machine.
+pub(crate) const DURABLE: &str = "D2";
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Goal {
+    AtLeast,
+    AtMost,
+}
+
+impl Goal {
+    fn met(self, value: f64, bar: f64) -> bool {
+        match self {
+            Self::AtLeast => value >= bar,
+            Self::AtMost => value <= bar,
+        }
+    }
+}
+
+/// What a row is about, and how good it must be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aim {
+    pub(crate) row: &'static str,
+    /// What is compared, in words.
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) goal: Goal,
+    pub(crate) bar: f64,
+    /// What would be better still.
+    pub(crate) reach: Option<f64>,
+}
 
 /// One line of the report.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
-    pub(crate) row: String,
-    /// What is compared, in words.
-    pub(crate) what: String,
+    pub(crate) row: &'static str,
+    pub(crate) what: &'static str,
     pub(crate) unit: &'static str,
-    /// Median, and the worst and best of the pairs.
-    pub(crate) value: f64,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-    /// What the value is held against.
+    /// Median, and the smallest and largest of the rounds. `None`: not measured, and `detail` says why.
+    pub(crate) ratio: Option<f64>,
+    pub(crate) low: Option<f64>,
+    pub(crate) high: Option<f64>,
+    pub(crate) goal: Goal,
     pub(crate) bar: f64,
+    pub(crate) reach: Option<f64>,
     pub(crate) met: bool,
-    /// What a reply of muster's survives.
+    pub(crate) reached: bool,
+    /// What it is held against does not install everywhere, nor here: not measured, and no failure.
+    pub(crate) skipped: bool,
     pub(crate) durability: &'static str,
     /// The figures behind it.
     pub(crate) detail: String,
+    /// What a row that misses its bar was held up by.
+    pub(crate) why: Option<String>,
+    pub(crate) plots: Vec<Plot>,
 }
 
-/// Both sync before they answer, or docker has nothing to lose.
-const DURABLE: &str = "D2";
-
-/// How much longer `muster run --wait` takes than `docker run` of the same image and options.
-pub(crate) fn added(
-    fleet: &Fleet,
-    networks: &Network,
-    network: &str,
-    pairs: usize,
-) -> anyhow::Result<Row> {
-    let like = networks.like(network);
-    for _ in 0..WARM_UP {
-        docker::time_run(like)?;
-        fleet.time_run(network)?;
-    }
-    let (mut plain, mut ours, mut added) = (Vec::new(), Vec::new(), Vec::new());
-    for pair in 0..pairs {
-        // The order changes, so that neither side always follows the other.
-        let (docker, muster) = if pair.is_multiple_of(2) {
-            let docker = docker::time_run(like)?.as_secs_f64();
-            (docker, fleet.time_run(network)?.as_secs_f64())
-        } else {
-            let muster = fleet.time_run(network)?.as_secs_f64();
-            (docker::time_run(like)?.as_secs_f64(), muster)
-        };
-        plain.push(docker * 1e3);
-        ours.push(muster * 1e3);
-        added.push((muster - docker) * 1e3);
-    }
-    let (plain, ours, added) = (Samples::new(plain), Samples::new(ours), Samples::new(added));
-    let bar = 40.0;
-    Ok(Row {
-        row: format!("added-{network}"),
-        what: format!("muster run --wait minus docker run, --network {network}"),
-        unit: "ms",
-        value: added.median(),
-        low: added.min(),
-        high: added.max(),
-        bar,
-        met: added.median() <= bar,
-        durability: DURABLE,
-        detail: format!(
-            "median of {pairs} pairs; docker run {:.0} ms, muster run --wait {:.0} ms",
-            plain.median(),
-            ours.median()
-        ),
-    })
+/// For the page.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    pub(crate) unit: &'static str,
+    pub(crate) series: Vec<Series>,
 }
 
-/// Containers a second of an array on one agent, over those of the best `xargs -P n docker run`.
-pub(crate) fn burst(
-    fleet: &Fleet,
-    networks: &Network,
-    network: &str,
-    count: usize,
-) -> anyhow::Result<Row> {
-    let like = networks.like(network);
-    fleet.time_run(network)?;
-    let mut best: Option<(usize, f64)> = None;
-    for parallel in PARALLEL {
-        let took = docker::time_burst(like, count, parallel)?.as_secs_f64();
-        if best.is_none_or(|(_, shortest)| took < shortest) {
-            best = Some((parallel, took));
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    /// One for each round, in their order.
+    pub(crate) values: Vec<f64>,
+}
+
+impl Series {
+    pub(crate) fn new(name: &str, values: &[f64]) -> Self {
+        Self {
+            name: name.to_owned(),
+            values: values.to_vec(),
         }
     }
-    let (parallel, first) = best.expect("several were tried");
-    let (mut plain, mut ours, mut ratios) = (vec![first], Vec::new(), Vec::new());
-    for round in 0..BURSTS {
-        let muster = fleet.time_burst(network, count)?.as_secs_f64();
-        let docker = if round == 0 {
-            first
-        } else {
-            docker::time_burst(like, count, parallel)?.as_secs_f64()
-        };
-        ours.push(muster);
-        plain.push(docker);
-        ratios.push(docker / muster);
-    }
-    let (plain, ours, ratios) = (
-        Samples::new(plain),
-        Samples::new(ours),
-        Samples::new(ratios),
-    );
-    let bar = 0.9;
-    Ok(Row {
-        row: format!("burst-{network}"),
-        what: format!(
-            "containers/s, {count} at once, over xargs -P n docker run, --network {network}"
-        ),
-        unit: "x",
-        value: ratios.median(),
-        low: ratios.min(),
-        high: ratios.max(),
-        bar,
-        met: ratios.median() >= bar,
-        durability: DURABLE,
-        detail: format!(
-            "median of {BURSTS}; docker best at -P {parallel}: {:.1} s, muster {:.1} s",
-            plain.median(),
-            ours.median()
-        ),
-    })
 }
 
-/// Resident memory of an idle coordinator and an idle agent together.
-pub(crate) fn idle(fleet: &Fleet) -> anyhow::Result<Row> {
-    let resident = fleet.resident()?;
-    let mebibytes = |bytes: u64| f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) / 1024.0;
-    let parts: Vec<f64> = resident.into_iter().map(mebibytes).collect();
-    let sum: f64 = parts.iter().sum();
-    let bar = 60.0;
-    Ok(Row {
-        row: "idle".to_owned(),
-        what: "resident memory, coordinator and one agent, idle".to_owned(),
-        unit: "MiB",
-        value: sum,
-        low: sum,
-        high: sum,
-        bar,
-        met: sum < bar,
-        durability: DURABLE,
-        detail: format!("coordinator {:.1} MiB, agent {:.1} MiB", parts[0], parts[1]),
-    })
+impl Row {
+    pub(crate) fn measured(aim: Aim, values: &Samples, detail: String, plots: Vec<Plot>) -> Self {
+        let ratio = values.median();
+        Self {
+            ratio: Some(ratio),
+            low: Some(values.min()),
+            high: Some(values.max()),
+            met: aim.goal.met(ratio, aim.bar),
+            reached: aim.reach.is_some_and(|reach| aim.goal.met(ratio, reach)),
+            plots,
+            ..Self::missing(aim, detail)
+        }
+    }
+
+    /// What it was held up by, if it misses its bar.
+    pub(crate) fn because(mut self, why: String) -> Self {
+        self.why = Some(why).filter(|_| !self.met);
+        self
+    }
+
+    pub(crate) fn skipped(aim: Aim, why: &str) -> Self {
+        Self {
+            skipped: true,
+            ..Self::missing(aim, format!("SKIPPED: {why}"))
+        }
+    }
+
+    /// Not measured, and so not met.
+    pub(crate) fn missing(aim: Aim, why: String) -> Self {
+        let Aim {
+            row,
+            what,
+            unit,
+            goal,
+            bar,
+            reach,
+        } = aim;
+        Self {
+            row,
+            what,
+            unit,
+            ratio: None,
+            low: None,
+            high: None,
+            goal,
+            bar,
+            reach,
+            met: false,
+            reached: false,
+            skipped: false,
+            durability: DURABLE,
+            detail: why,
+            why: None,
+            plots: Vec::new(),
+        }
+    }
 }

@@ -28,6 +28,11 @@ impl Samples {
         }
     }
 
+    /// From the smallest to the largest.
+    pub(crate) fn all(&self) -> &[f64] {
+        &self.0
+    }
+
     pub(crate) fn min(&self) -> f64 {
         self.0[0]
     }
