@@ -14,7 +14,7 @@ CONTAINERS ?= 1000
 tier = cargo test --locked --package muster-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help claim setup build test unit sim scenario cluster e2e faults soak terraform lint demo bench replay image clean
+.PHONY: help claim setup build test unit sim scenario cluster e2e faults faults-long soak terraform lint demo bench replay image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -59,8 +59,8 @@ e2e: claim ## the real binary, engine, registry and push gateway
 	cargo build --locked --bin muster
 	MUSTER_E2E=1 $(tier) --test e2e
 
-faults: claim ## daemons and engines that are killed and frozen
-	scripts/setup build engine services testbox
+faults: claim ## daemons and engines that are killed, frozen and upgraded
+	scripts/setup build engine services testbox previous
 	cargo build --locked --bin muster
 	MUSTER_E2E=1 $(tier) --test faults
 
@@ -69,6 +69,11 @@ soak: claim ## TASKS=n simulated tasks and CONTAINERS=n real ones with faults, f
 	cargo build --locked --release --bin muster
 	MUSTER_E2E=1 MUSTER_SOAK_TASKS=$(TASKS) MUSTER_SOAK_CONTAINERS=$(CONTAINERS) \
 		$(tier) --release --test soak -- --nocapture --test-threads 1
+
+faults-long: claim ## the long forms of make faults
+	scripts/setup build engine services testbox previous
+	cargo build --locked --bin muster
+	MUSTER_E2E=1 MUSTER_FAULTS=long $(tier) --test faults -- --nocapture --test-threads 1
 
 terraform: claim ## the Terraform modules against a mock of AWS
 	scripts/setup build base moto terraform
@@ -84,10 +89,10 @@ lint: claim ## formatter, lints, documentation, rules of the tree
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; \
 	else echo 'deny: SKIPPED, cargo-deny is not installed'; fi
 
-bench: claim ## muster side by side with plain docker
-	scripts/setup build engine services testbox
+bench: claim ## muster beside Celery, Airflow, PostgreSQL and plain docker; ROWS=1,13 for some rows
+	scripts/setup build engine services testbox comparators airflow
 	$(MAKE) --no-print-directory build
-	cargo run --locked --release --package muster-bench -- --muster $(muster)
+	MUSTER_BIN=$(muster) ROWS=$(ROWS) cargo run --locked --release --package muster-bench
 
 image: ## the image muster:dev with the static binary
 	scripts/setup build engine
