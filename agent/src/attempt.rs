@@ -46,6 +46,7 @@ mod finish;
 mod home;
 mod lodging;
 mod prepare;
+mod starting;
 mod supervise;
 mod trace;
 mod warm;
@@ -57,6 +58,7 @@ pub(crate) use container::{
     own_labels, parked_container, parked_name, short,
 };
 use home::Home;
+pub(crate) use starting::Starting;
 use wedge::Wedge;
 
 /// What all attempts of an agent share.
@@ -133,6 +135,7 @@ pub(crate) struct Control {
     pub acknowledged: watch::Receiver<u64>,
     /// As [`Contacts::since`](crate::lease::Contacts::since).
     pub contact: Option<u64>,
+    pub starting: Starting,
 }
 
 /// How an attempt comes to this process.
@@ -216,7 +219,8 @@ impl<R> Drop for Life<R> {
     }
 }
 
-/// Runs the attempt to its very end, or until `shutdown`, which leaves everything as it is.
+/// Runs the attempt to its very end, or until `shutdown`, which leaves everything as it is but for a start that
+/// is being asked for.
 pub(crate) async fn run<R: Runtime>(
     shared: Arc<Shared<R>>,
     task: Task,
@@ -235,6 +239,7 @@ pub(crate) async fn run<R: Runtime>(
     trace::describe(&span, &task);
     let traceparent = trace::of(&span.context(), &task.traceparent);
     let id = task.id;
+    let orderly_end = control.starting.clone().orderly_end(shutdown);
     let life = async {
         match origin {
             Origin::Offered {
@@ -286,7 +291,7 @@ pub(crate) async fn run<R: Runtime>(
         }
     };
     tokio::select! {
-        () = shutdown.cancelled() => {}
+        () = orderly_end => {}
         () = life.instrument(span) => {}
     }
 }

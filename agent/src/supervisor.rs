@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{self, ATTEMPTS, Control, Origin, Shared, StopOrder};
+use crate::attempt::{self, ATTEMPTS, Control, Origin, Shared, Starting, StopOrder};
 use crate::journal::{self, History};
 use crate::offer::{Refusal, Task};
 use crate::outcome::KillReason;
@@ -261,6 +261,7 @@ impl<R: Runtime> Supervisor<R> {
             stop: stop_receiver,
             acknowledged: acknowledged_receiver,
             contact: self.counts_from(&task, &origin),
+            starting: Starting::new(),
         };
         let handle = Handle {
             image: task.image.to_string(),

@@ -159,6 +159,7 @@ async fn whenever_a_job_is_canceled_nothing_starts_afterwards_and_nothing_is_lef
         create: Duration::from_millis(40),
         start: Duration::from_millis(60),
         started: Duration::from_millis(60),
+        ..Pace::default()
     });
     host.start(&cluster).await;
 

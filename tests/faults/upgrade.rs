@@ -144,7 +144,12 @@ fn replace(fleet: &mut Fleet, what: &str) {
 }
 
 /// Works while the daemons become those of `steps`, in turn.
-fn replaced_under_load(what: &str, before: Binaries, steps: &[(Binaries, &[&str])]) {
+fn replaced_under_load(
+    what: &str,
+    before: Binaries,
+    steps: &[(Binaries, &[&str])],
+    expected: Expected,
+) {
     let engine = PrivateEngine::start(false);
     let host = engine.host();
     let flags = ["--heartbeat", "1s"];
@@ -181,7 +186,7 @@ fn replaced_under_load(what: &str, before: Binaries, steps: &[(Binaries, &[&str]
     }
     let mut history = History::default();
     for job in &asked.jobs {
-        history.add(&fleet, engine.ledger(), job, Expected::NoRerun);
+        history.add(&fleet, engine.ledger(), job, expected);
         let log = fleet.ok(&["logs", &format!("{job}.0")]);
         if log != "begin\nfinish" {
             history.violations.push(format!("{job}.0 said {log:?}"));
@@ -194,11 +199,6 @@ fn replaced_under_load(what: &str, before: Binaries, steps: &[(Binaries, &[&str]
         asked.again
     );
     history.judge(what);
-    assert_eq!(
-        (history.attempts, history.succeeded),
-        (asked.jobs.len(), asked.jobs.len()),
-        "a task was disturbed"
-    );
 }
 
 const ALL: [&str; 6] = [
@@ -216,8 +216,16 @@ fn replacing_every_daemon_disturbs_no_task_and_no_client() {
         return;
     }
     let same = Binaries::default();
-    replaced_under_load("same version", same.clone(), &[(same, &ALL)]);
+    replaced_under_load(
+        "same version",
+        same.clone(),
+        &[(same, &ALL)],
+        Expected::FirstAttempt,
+    );
 }
+
+/// An agent of the earlier version that is stopped may cut off a start that it is asking for.
+const FROM_EARLIER: Expected = Expected::FirstStart;
 
 /// The binary of an earlier version. `None`: it says why not.
 fn previous() -> Option<PathBuf> {
@@ -251,7 +259,7 @@ fn an_upgrade_coordinator_first_disturbs_no_task_and_no_client() {
         (mixed, &["coordinator", "a1"]),
         (both(&binary()), &["a1", "a2", "a3"]),
     ];
-    replaced_under_load("coordinator first", both(&old), &steps);
+    replaced_under_load("coordinator first", both(&old), &steps, FROM_EARLIER);
 }
 
 #[test]
@@ -270,7 +278,7 @@ fn an_upgrade_agents_first_and_back_disturbs_no_task_and_no_client() {
         (both(&old), &["a3"]),
         (both(&binary()), &["a2", "coordinator", "a3"]),
     ];
-    replaced_under_load("agents first", both(&old), &steps);
+    replaced_under_load("agents first", both(&old), &steps, FROM_EARLIER);
 }
 
 #[test]

@@ -11,10 +11,12 @@ use crate::ledger::{Entry, Ledger, Moment};
 /// What a fault may have cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
+    /// Nothing was hurt: no task needs a second attempt.
+    FirstAttempt,
+    /// No task needs a second attempt that starts.
+    FirstStart,
     /// No container was hurt: no task that started may start again.
     NoRerun,
-    /// Containers were hurt too.
-    Reruns,
 }
 
 /// What was found about jobs so far; all violations, and the figures to print.
@@ -80,7 +82,16 @@ impl History {
                 wrong(format!("was started {starts} times as attempt {number}"));
             }
         }
-        if expected == Expected::NoRerun && started > 1 {
+        let never_started = |attempt: &&Value| attempt["end"]["reason"] == "never_started";
+        let allowed = match expected {
+            Expected::FirstAttempt => 1,
+            Expected::FirstStart => 1 + attempts.iter().filter(never_started).count(),
+            Expected::NoRerun => usize::MAX,
+        };
+        if attempts.len() > allowed {
+            wrong(format!("needed {} attempts", attempts.len()));
+        }
+        if started > 1 {
             wrong(format!("ran {started} times though no container was hurt"));
         }
         for Entry { attempt, fence, .. } in written {

@@ -298,6 +298,7 @@ impl<R: Runtime> Life<R> {
 
     /// Writes the intent down and asks for the one start. On success it runs or has run.
     async fn start_once(&mut self) -> Result<Next, Ending> {
+        let _asking = self.control.starting.begin().await;
         self.intend(None).await?;
         let started = self.shared.runtime.start(&self.name).await;
         failpoint::hit(Point::AgentAfterStartCall);

@@ -45,12 +45,14 @@ impl<R: Runtime> Life<R> {
             return Ok(None);
         }
         let name = parked.name.clone();
+        let asking = self.control.starting.begin().await;
         if let Err(ending) = self.intend(Some(name.clone())).await {
             self.shared.warm.discard(parked);
             return Err(ending);
         }
         self.group = self.group.take().map(|_| AttemptGroup::new(&name));
         let told = parked.tell(&run, &new.env).await;
+        drop(asking);
         failpoint::hit(Point::AgentAfterStartCall);
         self.note_start(begin.elapsed());
         if told.is_ok() {

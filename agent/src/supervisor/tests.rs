@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_core::ids::AttemptId;
@@ -6,9 +7,10 @@ use muster_proto::v1 as pb;
 use muster_proto::v1::order::Kind;
 
 use crate::config::Config;
+use crate::journal;
 use crate::rig::{Agent, Coordinator, DEADLINE, offer, stop};
 use crate::runtime::Signal;
-use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, StartFault};
+use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, Pace, StartFault};
 use crate::wire::seq;
 
 mod contact;
@@ -71,6 +73,10 @@ impl Bench {
             }
         };
         tokio::time::timeout(DEADLINE, clean).await.unwrap();
+    }
+
+    fn attempt_dir(&self, id: AttemptId) -> PathBuf {
+        self.config.data_dir.join("attempts").join(id.to_string())
     }
 
     fn container(&self, id: AttemptId) -> String {
@@ -256,6 +262,28 @@ async fn a_restarted_agent_takes_its_containers_up_again() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_stopped_starts_what_it_has_begun_to_start() {
+    let bench = Bench::new().await;
+    bench.engine.set_pace(Pace {
+        ask: Duration::from_millis(300),
+        ..Pace::default()
+    });
+    let agent = bench.agent();
+    let id = bench.offer(&["hello"]).await;
+    let dir = bench.attempt_dir(id);
+    let intended = || journal::read(&dir).is_ok_and(|history| history.intent.is_some());
+    bench.until(intended).await;
+    assert!(bench.engine.starts().is_empty());
+    agent.stop().await;
+
+    let agent = bench.agent();
+    let ended = bench.coordinator.ended(id).await;
+    assert_eq!(brief(&ended), (pb::Outcome::Succeeded, "exited", Some(0)));
+    assert_eq!(bench.engine.starts()[&bench.container(id)], 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn an_end_without_acknowledgement_is_delivered_by_the_next_life() {
     let bench = Bench::new().await;
     bench.coordinator.change(|seen| {
@@ -417,14 +445,7 @@ async fn an_offer_is_not_taken_while_its_refusal_is_on_the_way() {
     let other = bench.offer(&["hello"]).await;
     bench.coordinator.ended(other).await;
     assert!(!bench.engine.starts().contains_key(&bench.container(id)));
-    assert!(
-        !bench
-            .config
-            .data_dir
-            .join("attempts")
-            .join(id.to_string())
-            .exists()
-    );
+    assert!(!bench.attempt_dir(id).exists());
     agent.stop().await;
 }
 

@@ -10,6 +10,8 @@ use crate::runtime::{CreateError, EngineError, NewContainer};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
     pub create: Duration,
+    /// Until the engine hears of a start. One that is given up before is never made.
+    pub ask: Duration,
     /// Until a container runs that is started.
     pub start: Duration,
     /// From then until the caller learns of it.
@@ -40,9 +42,13 @@ impl FakeRuntime {
     pub(super) async fn start_at_pace(&self, name: &str) -> Result<(), EngineError> {
         let Pace {
             create: _,
+            ask,
             start,
             started,
         } = self.lock().pace;
+        if !ask.is_zero() {
+            tokio::time::sleep(ask).await;
+        }
         if (start + started).is_zero() {
             return self.start_now(name);
         }
