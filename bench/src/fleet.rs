@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use muster_tests::gauge::Process;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -175,12 +176,14 @@ impl Fleet {
         Ok(elapsed)
     }
 
-    /// Resident memory of coordinator and agent, in bytes.
-    pub(crate) fn resident(&self) -> anyhow::Result<Vec<u64>> {
-        self.daemons
-            .iter()
-            .map(|daemon| resident(daemon.id()))
-            .collect()
+    /// The coordinator and the agent.
+    pub(crate) fn daemons(&self) -> [Process; 2] {
+        [0, 1].map(|index| Process(self.daemons[index].id()))
+    }
+
+    /// Processor time of both so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.daemons().map(Process::cpu).iter().sum()
     }
 }
 
@@ -215,18 +218,4 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> anyhow::Result<T
         std::thread::park_timeout(Duration::from_millis(20));
     }
     bail!("{what} took longer than {READY:?}")
-}
-
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .context("no VmRSS")?;
-    let kilobytes: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .context("VmRSS has no figure")?
-        .parse()?;
-    Ok(kilobytes << 10)
 }

@@ -152,13 +152,8 @@ impl Stand {
 
     /// So far.
     pub(crate) fn used(&mut self) -> Sides {
-        let agents = self.agents.as_ref();
-        let agents = agents.map(|agents| Used::by(agents.process()));
-        Sides {
-            coordinator: Used::by(self.coordinator()),
-            agents: agents.unwrap_or_default(),
-            load: Used::by(Process::own()),
-        }
+        let agents = self.agents.as_ref().map(Agents::process);
+        Sides::by(self.coordinator(), agents)
     }
 
     /// One array job, from its submission to its end; checked. Nothing else may run.

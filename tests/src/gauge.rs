@@ -1,5 +1,6 @@
 //! What processes use while they run, and whether it grows.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A process on this host.
@@ -35,27 +36,38 @@ impl Process {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
         // The name before these fields may hold anything, also brackets.
         let fields = stat.rsplit(") ").next().unwrap_or_default();
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<u64>().ok())
-            .sum();
-        Duration::from_secs(ticks)
-            / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100)
+        ticks(fields.split_whitespace().skip(11).take(2))
     }
 
     /// Time that its threads were ready and had no processor, all of those together that are there now; zero if it is
     /// gone.
     pub fn waited(self) -> Duration {
+        self.threads(|_| true).1
+    }
+
+    /// Processor time of its threads of that name that are there now; zero if there are none.
+    pub fn thread_cpu(self, name: &str) -> Duration {
+        self.threads(|thread| {
+            let found = std::fs::read_to_string(thread.join("comm"));
+            found.is_ok_and(|found| found.trim_end() == name)
+        })
+        .0
+    }
+
+    /// Time on a processor and waiting for one, of the threads that are there now and wanted.
+    fn threads(self, wanted: impl Fn(&Path) -> bool) -> (Duration, Duration) {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.0));
-        let threads = threads.into_iter().flatten().flatten();
-        let waited = threads.filter_map(|thread| {
-            // Nanoseconds on a processor and waiting for one, and how often.
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split_whitespace().nth(1)?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(waited.sum())
+        let paths = threads.into_iter().flatten().flatten();
+        let paths = paths.map(|thread| thread.path());
+        let (mut busy, mut waited) = (0, 0);
+        for path in paths.filter(|path| wanted(path)) {
+            let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+            // Both in nanoseconds, before a third figure.
+            let mut fields = text.split_whitespace().map(|field| field.parse().ok());
+            busy += fields.next().flatten().unwrap_or(0);
+            waited += fields.next().flatten().unwrap_or(0);
+        }
+        (Duration::from_nanos(busy), Duration::from_nanos(waited))
     }
 
     /// Bytes that it had written to disks; 0 if it is gone.
@@ -72,6 +84,23 @@ impl Process {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.0));
         open.map_or(0, |open| u64::try_from(open.count()).unwrap_or(0))
     }
+}
+
+/// Processor time that all processes of this host used so far, with the kernel's own.
+pub fn host_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let all = stat.lines().next().unwrap_or_default();
+    let fields: Vec<&str> = all.split_whitespace().collect();
+    // The name, user, nice, system, idle, waiting for a disk, interrupts, soft ones.
+    let (before, after) = (fields.get(1..4), fields.get(6..8));
+    ticks([before, after].into_iter().flatten().flatten().copied())
+}
+
+/// The sum of times that the kernel counts in its clock.
+fn ticks<'a>(fields: impl Iterator<Item = &'a str>) -> Duration {
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+    Duration::from_secs(ticks) / per_second
 }
 
 /// One quantity over time: seconds since the series began, and the value.

@@ -1,5 +1,11 @@
 //! Rows about real containers: muster and docker in turns, with equal options.
 
+use std::time::Duration;
+
+use anyhow::ensure;
+use muster_tests::gauge::host_cpu;
+
+use super::growth::mebibytes;
 use super::{Aim, Goal, Plot, Row, Series};
 use crate::docker::{self, Network};
 use crate::fleet::Fleet;
@@ -116,20 +122,22 @@ pub(crate) fn burst(
             best = Some((parallel, took));
         }
     }
-    let (parallel, first) = best.expect("several were tried");
-    let (mut plain, mut ours, mut ratios) = (vec![first], Vec::new(), Vec::new());
-    for round in 0..BURSTS {
-        let muster = fleet.time_burst(network, count)?.as_secs_f64();
-        let docker = if round == 0 {
-            first
-        } else {
-            let again = docker::time_burst(like, count, parallel)?.as_secs_f64();
-            plain.push(again);
-            again
-        };
+    let (parallel, _) = best.expect("several were tried");
+    let (mut plain, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut by_docker, mut by_muster) = (OnHost::default(), OnHost::default());
+    for _ in 0..BURSTS {
+        let muster = by_muster.add(fleet, || fleet.time_burst(network, count))?;
+        let docker = by_docker.add(fleet, || docker::time_burst(like, count, parallel))?;
         ours.push(muster);
+        plain.push(docker);
         ratios.push(docker / muster);
     }
+    let why = format!(
+        "a container took {} by docker run; {} by muster, of which coordinator and agent {:.1} ms",
+        by_docker.each(count),
+        by_muster.each(count),
+        by_muster.daemons.as_secs_f64() * 1e3 / of_all(count)
+    );
     let plots = vec![Plot {
         title: format!("row {}: a burst of {count}", aim.row),
         unit: "s",
@@ -143,15 +151,51 @@ pub(crate) fn burst(
         Samples::new(plain).median(),
         Samples::new(ours).median()
     );
-    Ok(Row::measured(aim, &Samples::new(ratios), detail, plots))
+    Ok(Row::measured(aim, &Samples::new(ratios), detail, plots).because(why))
+}
+
+/// What the bursts of one side took together.
+#[derive(Debug, Default)]
+struct OnHost {
+    took: Duration,
+    /// Processor time of everything on the host, and of that muster's daemons'.
+    all: Duration,
+    daemons: Duration,
+}
+
+impl OnHost {
+    /// One more; gives its seconds.
+    fn add(
+        &mut self,
+        fleet: &Fleet,
+        burst: impl FnOnce() -> anyhow::Result<Duration>,
+    ) -> anyhow::Result<f64> {
+        let (all, daemons) = (host_cpu(), fleet.cpu());
+        let took = burst()?;
+        self.took += took;
+        self.all += host_cpu().saturating_sub(all);
+        self.daemons += fleet.cpu().saturating_sub(daemons);
+        Ok(took.as_secs_f64())
+    }
+
+    fn each(&self, count: usize) -> String {
+        let (all, took) = (self.all.as_secs_f64(), self.took.as_secs_f64());
+        let each = all * 1e3 / of_all(count);
+        let busy = all / took;
+        format!("{each:.0} ms of processor time ({busy:.2} processors busy)")
+    }
+}
+
+/// Containers of all bursts.
+fn of_all(count: usize) -> f64 {
+    f64::from(u32::try_from(BURSTS * count).unwrap_or(u32::MAX))
 }
 
 /// Resident memory of an idle coordinator and an idle agent together.
 pub(crate) fn idle(fleet: &Fleet) -> anyhow::Result<Row> {
-    let resident = fleet.resident()?;
-    let mebibytes = |bytes: u64| f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) / 1024.0;
-    let parts: Vec<f64> = resident.into_iter().map(mebibytes).collect();
-    let sum = Samples::new(vec![parts.iter().sum()]);
-    let detail = format!("coordinator {:.1} MiB, agent {:.1} MiB", parts[0], parts[1]);
+    let [coordinator, agent] = fleet.daemons().map(|daemon| mebibytes(daemon.resident()));
+    ensure!(coordinator.min(agent) > 0.0, "one of the daemons is gone");
+    let sum = Samples::new(vec![coordinator + agent]);
+    let detail = format!("coordinator {coordinator:.1} MiB, agent {agent:.1} MiB");
     Ok(Row::measured(IDLE, &sum, detail, Vec::new()))
 }

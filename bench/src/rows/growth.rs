@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::{Aim, Goal, Plot, Row, Series};
 use crate::agents::Agents;
 use crate::history;
+use crate::profile::each_task;
 use crate::samples::Samples;
 use crate::stand::{Lap, Size, Stand, spec, submit, until};
 
@@ -124,6 +125,10 @@ pub(crate) async fn backlog(rounds: usize, jobs: u32) -> anyhow::Result<Row> {
     let gone = u32::try_from(stand.starts()?.total - began)?
         .saturating_sub(TASKS * u32::try_from(rounds)?);
     stand.stop();
+    let why = each_task(
+        ("with the long queue", &long),
+        ("with the short one", &short),
+    );
     let cpu = |laps: &[Lap]| -> Vec<f64> { laps.iter().map(|lap| lap.cpu().0).collect() };
     let (short, long) = (cpu(&short), cpu(&long));
     let plot = Plot {
@@ -141,7 +146,7 @@ pub(crate) async fn backlog(rounds: usize, jobs: u32) -> anyhow::Result<Row> {
         Samples::new(long).median(),
         jobs.saturating_sub(gone)
     );
-    Ok(Row::measured(BACKLOG, &ratios, detail, vec![plot]))
+    Ok(Row::measured(BACKLOG, &ratios, detail, vec![plot]).because(why))
 }
 
 /// An array before all others, until its last task has ended.
@@ -228,9 +233,12 @@ pub(crate) async fn history(rounds: usize, jobs: u32) -> anyhow::Result<Vec<Row>
         stand.array(TASKS / 10).await?;
     }
     for _ in 0..rounds {
-        without.push(plain.array(TASKS).await?.rate());
-        with.push(old.array(TASKS).await?.rate());
+        without.push(plain.array(TASKS).await?);
+        with.push(old.array(TASKS).await?);
     }
+    let why = each_task(("beside the history", &with), ("without it", &without));
+    let [with, without] =
+        [with, without].map(|laps| laps.iter().map(Lap::rate).collect::<Vec<_>>());
     let mut pages = Vec::new();
     for _ in 0..LOOKS {
         let began = Instant::now();
@@ -259,7 +267,7 @@ pub(crate) async fn history(rounds: usize, jobs: u32) -> anyhow::Result<Vec<Row>
     let page = format!("{LOOKS} looks: {:.2} ms at p50", pages.median());
     let p99 = Samples::new(vec![pages.all()[pages.all().len() * 99 / 100]]);
     Ok(vec![
-        Row::measured(HISTORY_RATE, &ratios, rate, vec![plot]),
+        Row::measured(HISTORY_RATE, &ratios, rate, vec![plot]).because(why),
         Row::measured(HISTORY_PAGE, &p99, page, Vec::new()),
     ])
 }

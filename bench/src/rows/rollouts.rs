@@ -20,8 +20,9 @@ use tempfile::TempDir;
 
 use super::{Aim, Goal, Plot, Row, Series};
 use crate::docker::IMAGE;
+use crate::profile::each_task;
 use crate::samples::Samples;
-use crate::stand::{Size, Stand, connect, submit, until};
+use crate::stand::{Lap, Size, Stand, connect, submit, until};
 
 pub(crate) const DEPLOY: Aim = Aim {
     row: "deploy",
@@ -156,9 +157,9 @@ pub(crate) async fn load(rounds: usize) -> anyhow::Result<Row> {
     let spec = || cluster::spec(CHANNEL, "none");
     stand.array_of(spec(), TASKS / 10).await?;
     stand.check_starts(TASKS / 10)?;
-    let (mut quiet, mut busy, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut quiet, mut busy) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let without = stand.array_of(spec(), TASKS).await?.rate();
+        quiet.push(stand.array_of(spec(), TASKS).await?);
         let done = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&done);
         let pusher = std::thread::spawn(move || {
@@ -173,11 +174,8 @@ pub(crate) async fn load(rounds: usize) -> anyhow::Result<Row> {
         pusher.thread().unpark();
         let back = tokio::task::block_in_place(|| pusher.join());
         followed = back.ok().context("a push failed")?;
-        let with = lap?.rate();
+        busy.push(lap?);
         stand.check_starts(2 * TASKS)?;
-        quiet.push(without);
-        busy.push(with);
-        ratios.push(with / without);
     }
     let pushes = followed.pushed - 1;
     ensure!(
@@ -185,6 +183,10 @@ pub(crate) async fn load(rounds: usize) -> anyhow::Result<Row> {
         "{pushes} pushes are more than there are images"
     );
     stand.stop();
+    let why = each_task(("with rollouts", &busy), ("without", &quiet));
+    let [busy, quiet] = [busy, quiet].map(|laps| laps.iter().map(Lap::rate).collect::<Vec<_>>());
+    let ratios = busy.iter().zip(&quiet).map(|(busy, quiet)| busy / quiet);
+    let ratios = Samples::new(ratios.collect());
     let plots = vec![Plot {
         title: "lifecycles with and without rollouts".into(),
         unit: "tasks/s",
@@ -199,7 +201,7 @@ pub(crate) async fn load(rounds: usize) -> anyhow::Result<Row> {
         busy.median(),
         quiet.median()
     );
-    Ok(Row::measured(LOAD, &Samples::new(ratios), detail, plots))
+    Ok(Row::measured(LOAD, &ratios, detail, plots).because(why))
 }
 
 /// Images that are built on an engine of their own, so that the one that pulls them has none of their layers.
