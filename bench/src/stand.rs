@@ -121,11 +121,41 @@ impl Stand {
     }
 
     pub(crate) async fn online(&self) -> anyhow::Result<usize> {
-        let mut client =
-            AgentServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_MAX);
-        let answer = client.list(pb::ListAgentsRequest::default()).await?;
         let online = |agent: &&pb::Agent| agent.state() == pb::AgentState::Online;
-        Ok(answer.into_inner().agents.iter().filter(online).count())
+        Ok(self.known_agents().await?.iter().filter(online).count())
+    }
+
+    /// From now on nothing starts.
+    pub(crate) async fn cordon(&self) -> anyhow::Result<()> {
+        for pb::Agent { id: agent, .. } in self.known_agents().await? {
+            let reason = "the other side has its turn".to_owned();
+            let request = pb::CordonRequest { agent, reason };
+            self.agent_service().cordon(request).await?;
+        }
+        Ok(())
+    }
+
+    /// What waits may start again.
+    pub(crate) async fn uncordon(&self) -> anyhow::Result<()> {
+        for pb::Agent { id: agent, .. } in self.known_agents().await? {
+            let request = pb::UncordonRequest { agent };
+            self.agent_service().uncordon(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn known_agents(&self) -> anyhow::Result<Vec<pb::Agent>> {
+        let request = pb::ListAgentsRequest::default();
+        Ok(self
+            .agent_service()
+            .list(request)
+            .await?
+            .into_inner()
+            .agents)
+    }
+
+    fn agent_service(&self) -> AgentServiceClient<Channel> {
+        AgentServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_MAX)
     }
 
     pub(crate) async fn channel(&self, name: &str) -> anyhow::Result<pb::Channel> {

@@ -108,23 +108,27 @@ pub(super) fn mebibytes(bytes: u64) -> f64 {
 
 /// An array that goes before everything else, while a queue of jobs of the same class waits behind it.
 pub(crate) async fn backlog(rounds: usize, jobs: u32) -> anyhow::Result<Row> {
-    let mut stand = Stand::start(Size::USUAL, None).await?;
-    stand.array(TASKS / 10).await?;
-    let mut short = Vec::new();
-    for _ in 0..rounds {
-        stand.submit_jobs(1_000, 1_000).await?;
-        short.push(urgent(&mut stand).await?);
-        stand.all_ended().await?;
+    let mut plain = Stand::start(Size::USUAL, None).await?;
+    let mut full = Stand::start(Size::USUAL, None).await?;
+    for stand in [&mut plain, &mut full] {
+        stand.array(TASKS / 10).await?;
     }
-    stand.submit_jobs(jobs, REQUEST).await?;
-    let began = stand.starts()?.total;
-    let mut long = Vec::new();
+    full.cordon().await?;
+    full.submit_jobs(jobs, REQUEST).await?;
+    let (mut short, mut long) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        long.push(urgent(&mut stand).await?);
+        plain.submit_jobs(1_000, 1_000).await?;
+        short.push(urgent(&mut plain).await?);
+        plain.all_ended().await?;
+        // Nothing of the queue starts while the other side has its turn.
+        full.uncordon().await?;
+        long.push(urgent(&mut full).await?);
+        full.cordon().await?;
     }
-    let gone = u32::try_from(stand.starts()?.total - began)?
-        .saturating_sub(TASKS * u32::try_from(rounds)?);
-    stand.stop();
+    let ours = TASKS / 10 + TASKS * u32::try_from(rounds)?;
+    let gone = u32::try_from(full.starts()?.total)?.saturating_sub(ours);
+    plain.stop();
+    full.stop();
     let why = each_task(
         ("with the long queue", &long),
         ("with the short one", &short),
@@ -232,9 +236,14 @@ pub(crate) async fn history(rounds: usize, jobs: u32) -> anyhow::Result<Vec<Row>
     for stand in [&mut plain, &mut old] {
         stand.array(TASKS / 10).await?;
     }
-    for _ in 0..rounds {
-        without.push(plain.array(TASKS).await?);
-        with.push(old.array(TASKS).await?);
+    for round in 0..rounds {
+        if round.is_multiple_of(2) {
+            without.push(plain.array(TASKS).await?);
+            with.push(old.array(TASKS).await?);
+        } else {
+            with.push(old.array(TASKS).await?);
+            without.push(plain.array(TASKS).await?);
+        }
     }
     let why = each_task(("beside the history", &with), ("without it", &without));
     let [with, without] =

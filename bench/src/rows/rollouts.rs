@@ -158,8 +158,12 @@ pub(crate) async fn load(rounds: usize) -> anyhow::Result<Row> {
     stand.array_of(spec(), TASKS / 10).await?;
     stand.check_starts(TASKS / 10)?;
     let (mut quiet, mut busy) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        quiet.push(stand.array_of(spec(), TASKS).await?);
+    for round in 0..rounds {
+        // The order changes, so that neither side always has the longer history.
+        let quiet_first = round.is_multiple_of(2);
+        if quiet_first {
+            quiet.push(stand.array_of(spec(), TASKS).await?);
+        }
         let done = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&done);
         let pusher = std::thread::spawn(move || {
@@ -175,6 +179,9 @@ pub(crate) async fn load(rounds: usize) -> anyhow::Result<Row> {
         let back = tokio::task::block_in_place(|| pusher.join());
         followed = back.ok().context("a push failed")?;
         busy.push(lap?);
+        if !quiet_first {
+            quiet.push(stand.array_of(spec(), TASKS).await?);
+        }
         stand.check_starts(2 * TASKS)?;
     }
     let pushes = followed.pushed - 1;
