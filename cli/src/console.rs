@@ -86,6 +86,11 @@ impl Console {
         self.out_bytes(text.as_bytes())
     }
 
+    /// Whether a person reads what is listed, and may like to hear more about it.
+    pub(crate) const fn is_for_people(&self) -> bool {
+        !self.quiet && !self.format.is_for_programs()
+    }
+
     /// A line for people on stderr; nothing with `--quiet`.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {

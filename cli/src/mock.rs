@@ -117,10 +117,13 @@ impl JobService for Mock {
 
     async fn list(
         &self,
-        _: Request<v1::ListJobsRequest>,
+        request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let states = request.into_inner().states;
+        let job = self.0.lock().unwrap().job.clone();
+        let is_asked_for = states.is_empty() || states.contains(&job.state);
         Ok(Response::new(v1::ListJobsResponse {
-            jobs: vec![self.0.lock().unwrap().job.clone()],
+            jobs: is_asked_for.then_some(job).into_iter().collect(),
             next_page_token: String::new(),
         }))
     }

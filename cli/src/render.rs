@@ -29,7 +29,6 @@ pub(crate) fn list<P, J: From<P> + Serialize>(
     things: Vec<P>,
     next_page_token: &str,
 ) -> Result<(), Failure> {
-    let for_people = !console.quiet && !console.format.is_for_programs();
     list_as::<_, J>(
         console,
         (view.name, view.id),
@@ -41,7 +40,7 @@ pub(crate) fn list<P, J: From<P> + Serialize>(
             table.text(console.headers, console.color, console.out_is_terminal)
         },
     )?;
-    if for_people && !next_page_token.is_empty() {
+    if console.is_for_people() && !next_page_token.is_empty() {
         let more = format!("there is more: --page-token {next_page_token}, or a larger --limit");
         console.note(&more);
     }

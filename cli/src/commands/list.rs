@@ -29,6 +29,8 @@ pub(crate) async fn ps(context: &mut Context, args: ListArgs) -> Result<Exit, Fa
         return tasks(context, job, &args.filter).await;
     }
     let (states, outcomes) = job_states(&args.filter.state, args.all);
+    let hides_ended = args.filter.state.is_empty() && !args.all;
+    let is_first_page = args.filter.page_token.is_empty();
     let labels = args.label.into_iter().map(|pair| (pair.key, pair.value));
     let request = v1::ListJobsRequest {
         team: context.client.team.clone(),
@@ -41,12 +43,12 @@ pub(crate) async fn ps(context: &mut Context, args: ListArgs) -> Result<Exit, Fa
         page_token: args.filter.page_token,
     };
     let page = context.client.jobs().list(request).await?.into_inner();
-    render::list::<_, JobJson>(
-        &mut context.console,
-        &JOBS,
-        page.jobs,
-        &page.next_page_token,
-    )?;
+    let console = &mut context.console;
+    let hint = hides_ended && is_first_page && page.jobs.is_empty() && console.is_for_people();
+    render::list::<_, JobJson>(console, &JOBS, page.jobs, &page.next_page_token)?;
+    if hint {
+        console.note("nothing live to list; what has ended, too: muster ps --all");
+    }
     Ok(Exit::DONE)
 }
 
@@ -252,7 +254,50 @@ fn tasks_table(tasks: &[v1::Task], wide: bool) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Args, Command, Format};
+    use crate::mock::{Script, World, ended_job, job};
+
+    /// What `line` says of the only job there is: on stdout, and on stderr.
+    async fn ps_of(job: v1::Job, line: &str, format: Format) -> (String, String) {
+        let script = Script {
+            job,
+            ..Script::default()
+        };
+        let mut world = World::new(script, format).await;
+        let Command::Ps(args) = Args::parse_from(line.split(' ')).command else {
+            panic!("{line} is no list");
+        };
+        ps(&mut world.context, args).await.unwrap();
+        (world.out.text(), world.err.text())
+    }
+
+    #[tokio::test]
+    async fn a_list_without_anything_live_says_how_to_see_what_has_ended() {
+        let ended = || {
+            let counts = v1::TaskCounts::default();
+            ended_job(1, v1::Outcome::Succeeded, counts)
+        };
+        let (out, err) = ps_of(ended(), "muster ps", Format::Table).await;
+        let header = "JOB  NAME  STATE  TASKS  IMAGE  CREATED  TOOK\n";
+        assert_eq!(out, header);
+        assert_eq!(
+            err,
+            "nothing live to list; what has ended, too: muster ps --all\n"
+        );
+        for (job, line, format) in [
+            (job(1), "muster ps", Format::Table),
+            (ended(), "muster ps --all", Format::Table),
+            (ended(), "muster ps --state running", Format::Table),
+            (ended(), "muster ps", Format::Json),
+            (ended(), "muster ps", Format::Name),
+        ] {
+            let (_, err) = ps_of(job, line, format).await;
+            assert_eq!(err, "", "{line} {format:?}");
+        }
+    }
 
     #[test]
     fn state_words_become_states_and_outcomes() {
