@@ -43,8 +43,10 @@ pub(crate) async fn run(context: &mut Context, verb: AgentVerb) -> Result<Exit, 
             let agent = context.client.agents().cordon(request).await?.into_inner();
             changed(context, agent, |agent| {
                 format!(
-                    "{} takes no new tasks; {} run on. back: muster agent uncordon {}",
-                    agent.id, agent.running, agent.id
+                    "{} takes no new tasks. {}. back: muster agent uncordon {}",
+                    agent.id,
+                    running(agent.running),
+                    agent.id
                 )
             })?;
         }
@@ -170,14 +172,25 @@ fn left(agent: &v1::Agent) -> Option<String> {
 }
 
 fn drain_sentence(agent: &v1::Agent) -> String {
-    let until = match span::rfc3339(agent.drain_deadline) {
-        Some(deadline) => format!("they have until {deadline}"),
-        None => "they may finish".to_owned(),
+    let (they_have, they) = match agent.running {
+        1 => ("it has", "it"),
+        _ => ("they have", "they"),
     };
-    format!(
-        "{} takes no new tasks. {} attempts are running; {until}",
-        agent.id, agent.running
-    )
+    let until = match (agent.running, span::rfc3339(agent.drain_deadline)) {
+        (0, _) => String::new(),
+        (_, Some(deadline)) => format!("; {they_have} until {deadline}"),
+        (_, None) => format!("; {they} may finish"),
+    };
+    let running = running(agent.running);
+    format!("{} takes no new tasks. {running}{until}", agent.id)
+}
+
+fn running(attempts: u32) -> String {
+    match attempts {
+        0 => "nothing is running".to_owned(),
+        1 => "1 attempt is running".to_owned(),
+        attempts => format!("{attempts} attempts are running"),
+    }
 }
 
 fn show(context: &mut Context, agent: v1::Agent) -> Result<(), Failure> {
@@ -336,4 +349,43 @@ fn labels(agent: &v1::Agent) -> String {
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     labels.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_counts_what_runs_on() {
+        let sentence = |running, drain_deadline| {
+            drain_sentence(&v1::Agent {
+                id: "etl-1".to_owned(),
+                running,
+                drain_deadline,
+                ..v1::Agent::default()
+            })
+        };
+        let deadline = crate::mock::at(0);
+        for (running, until, said) in [
+            (0, None, "nothing is running"),
+            (0, deadline, "nothing is running"),
+            (1, None, "1 attempt is running; it may finish"),
+            (
+                1,
+                deadline,
+                "1 attempt is running; it has until 1970-01-01T00:00:00.000Z",
+            ),
+            (2, None, "2 attempts are running; they may finish"),
+            (
+                2,
+                deadline,
+                "2 attempts are running; they have until 1970-01-01T00:00:00.000Z",
+            ),
+        ] {
+            assert_eq!(
+                sentence(running, until),
+                format!("etl-1 takes no new tasks. {said}")
+            );
+        }
+    }
 }
