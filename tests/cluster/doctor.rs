@@ -103,6 +103,54 @@ async fn what_is_wrong_is_found_and_a_check_changes_nothing() {
 }
 
 #[tokio::test]
+async fn quarantined_tasks_are_counted_until_each_is_let_go() {
+    let cluster = Cluster::start().await;
+    let mut host = Host::new("etl-1", 2);
+    host.engine.script("work", Behaviour::forever());
+    host.start(&cluster).await;
+    let job = cluster.submit(spec(&reference(), "work"), 2).await;
+    for attempt in 1..=3 {
+        let first = host.container(&job.id, 0, attempt).await;
+        let second = host.container(&job.id, 1, attempt).await;
+        cluster.running(&job.id, 2).await;
+        host.engine.remove_from_outside(&first);
+        host.engine.remove_from_outside(&second);
+    }
+    let held = async || {
+        let found = check(&cluster).await.into_iter();
+        let told = found.filter(|one| one.check == "quarantine");
+        let told = told.map(|one| (one.verdict(), one.subject, one.what));
+        told.collect::<Vec<_>>()
+    };
+    let warning = |what: &str| {
+        let team = "default".to_owned();
+        vec![(pb::Verdict::Warning, team, what.to_owned())]
+    };
+    until("both in quarantine", || async {
+        (held().await == warning("2 tasks wait for a person")).then_some(())
+    })
+    .await;
+    let requeue = pb::RequeueRequest {
+        job: job.id.clone(),
+        index: 0,
+        ..Default::default()
+    };
+    cluster.jobs().requeue(requeue).await.unwrap();
+    assert_eq!(held().await, warning("1 task waits for a person"));
+    let drop = pb::DropRequest {
+        job: job.id.clone(),
+        index: 1,
+        ..Default::default()
+    };
+    cluster.jobs().drop(drop).await.unwrap();
+    assert_eq!(bad(&cluster).await, []);
+    host.exit(&job.id, 0, 4, 0).await;
+    let counts = cluster.ended(&job.id).await.counts.unwrap();
+    assert_eq!((counts.succeeded, counts.infra_error), (1, 1));
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn the_invariants_are_a_figure_on_the_metrics_page() {
     let cluster = Cluster::start().await;
     let page = async || {

@@ -130,7 +130,10 @@ pub(super) async fn quarantine<S: Store>(shared: &Shared<S>) -> Vec<Finding> {
         return vec![Finding::unknown(CHECK, "the coordinator is stopping")];
     };
     let told = held.into_iter().map(|(team, count)| {
-        let what = format!("{count} tasks wait for a person");
+        let what = match count {
+            1 => "1 task waits for a person".to_owned(),
+            count => format!("{count} tasks wait for a person"),
+        };
         let advice = "see: muster -T TEAM quarantine list; then requeue or drop them";
         Finding::of(CHECK, Verdict::Warning, team, what, advice)
     });
