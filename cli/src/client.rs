@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use muster_proto::v1;
 use muster_proto::v1::admin_service_client::AdminServiceClient;
 use muster_proto::v1::agent_service_client::AgentServiceClient;
 use muster_proto::v1::channel_service_client::ChannelServiceClient;
 use muster_proto::v1::job_service_client::JobServiceClient;
 use muster_proto::v1::manifest_service_client::ManifestServiceClient;
 use muster_proto::v1::rollout_service_client::RolloutServiceClient;
+use muster_proto::{is_broken, v1};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -183,11 +183,6 @@ pub(crate) fn is_transient(status: &tonic::Status) -> bool {
         status.code(),
         tonic::Code::Unavailable | tonic::Code::Cancelled
     ) || is_broken(status)
-}
-
-/// Whether the connection broke: the coordinator's own answers have no cause on this side.
-pub(crate) fn is_broken(status: &tonic::Status) -> bool {
-    std::error::Error::source(status).is_some()
 }
 
 /// How long to wait before connecting again. Grows from 0.1 s to 5 s; the process's number spreads

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use muster_core::outcome::{EndReason, Outcome};
+use muster_proto::is_broken;
 use serde::Serialize;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::client::{ConnectError, is_broken};
-
+use crate::client::ConnectError;
 use crate::config::BadConfig;
 use crate::daemon::DaemonError;
 use crate::files::BadFile;

@@ -340,14 +340,13 @@ impl Cluster {
     }
 }
 
-/// Whether a call met a coordinator that ends, in the words of whichever layer noticed. The coordinator's own
-/// answers have no cause on this side.
+/// Whether a call met a coordinator that ends, in the words of whichever layer noticed.
 #[must_use]
 pub fn is_away(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unavailable | Code::Unknown | Code::Cancelled
-    ) || std::error::Error::source(status).is_some()
+    ) || muster_proto::is_broken(status)
 }
 
 /// A request for one job.
