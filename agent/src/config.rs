@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use muster_core::ids::{AgentId, BadName, PoolName};
 
 use crate::host::HostFacts;
 use crate::policy::{BadPolicy, Policy};
+use crate::ship;
 
 mod parse;
 
@@ -59,6 +61,9 @@ pub struct Config {
     /// `MUSTER_AGENT_INIT`: `muster`, the default, or `engine`.
     pub init: InitChoice,
     pub warm: WarmBudget,
+    /// How long a stream of output stays when nothing is left to send: a minute. No variable sets it; tests
+    /// do not wait for so long.
+    pub log_stream_idle: Duration,
 }
 
 /// How many warm containers this host may have, whatever channels want.
@@ -189,6 +194,7 @@ impl Config {
                 count: vars.warm("MUSTER_AGENT_WARM", warm.count)?,
                 memory_free: vars.size("MUSTER_AGENT_WARM_MEMORY_FREE", warm.memory_free)?,
             },
+            log_stream_idle: ship::IDLE,
         })
     }
 }

@@ -256,7 +256,7 @@ async fn serve<R: Runtime>(shared: Arc<Shared<R>>, term: SeenTerm, shutdown: Can
     tasks.spawn(ship::run(
         Arc::clone(&shared.logs),
         link,
-        ship::IDLE,
+        shared.config.log_stream_idle,
         shutdown.clone(),
     ));
     let session = Session {

@@ -10,6 +10,7 @@ mod cancel;
 mod channels;
 mod doctor;
 mod lists;
+mod log_streams;
 mod manifests;
 mod partition;
 mod replay;

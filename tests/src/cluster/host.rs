@@ -1,6 +1,7 @@
 //! A host with an agent, on an engine in memory.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use muster_agent::runtime::fake::FakeRuntime;
 use muster_proto::v1 as pb;
@@ -15,6 +16,8 @@ use crate::sample;
 #[derive(Debug)]
 pub struct Host {
     pub engine: FakeRuntime,
+    /// How long the agent's stream of output stays when nothing is left to send, if not as long as by default.
+    pub log_stream_idle: Option<Duration>,
     name: String,
     places: u32,
     dir: TempDir,
@@ -37,6 +40,7 @@ impl Host {
         }
         Self {
             engine,
+            log_stream_idle: None,
             name: name.to_owned(),
             places,
             dir: tempfile::tempdir().expect("there is room for temporary files"),
@@ -67,8 +71,11 @@ impl Host {
             ("MUSTER_AGENT_MEMORY", "8GiB".to_owned()),
         ];
         let vars = vars.map(|(name, value)| (name.to_owned(), value));
-        let config =
+        let mut config =
             muster_agent::Config::parse(&BTreeMap::from(vars)).expect("the settings are good");
+        if let Some(idle) = self.log_stream_idle {
+            config.log_stream_idle = idle;
+        }
         let stop = CancellationToken::new();
         let running = muster_agent::run_with(self.engine.clone(), config, stop.clone());
         self.process = Some((stop, tokio::spawn(running)));
