@@ -270,7 +270,10 @@ pub(crate) async fn run<R: Runtime>(
                     let life = Life::new(shared, task, home, journal, control, traceparent);
                     life.again(*history).await;
                 }
-                Err(error) => tracing::error!(%error, "journal can't be opened"),
+                Err(error) => {
+                    tracing::error!(%error, "journal can't be opened");
+                    shared.logs.remove(id);
+                }
             },
             Origin::Adopted {
                 offer,

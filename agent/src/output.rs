@@ -167,17 +167,28 @@ struct Table {
     /// Those that changed and were not looked at since. Looking at all of them for each change would cost their
     /// number squared.
     touched: BTreeSet<AttemptId>,
+    /// Those of an earlier life that are not open yet.
+    expected: BTreeSet<AttemptId>,
 }
 
 impl Logs {
+    /// An earlier life left this one. It counts as unfinished from now on, however long it takes to open it.
+    pub(crate) fn expect(&self, attempt: AttemptId) {
+        self.lock().expected.insert(attempt);
+    }
+
     pub(crate) fn add(&self, file: Arc<LogFile>) {
         let attempt = file.attempt();
-        self.lock().files.insert(attempt, file);
+        let mut table = self.lock();
+        table.expected.remove(&attempt);
+        table.files.insert(attempt, file);
+        drop(table);
         self.touch(attempt);
     }
 
     pub(crate) fn remove(&self, attempt: AttemptId) {
         let mut table = self.lock();
+        table.expected.remove(&attempt);
         table.files.remove(&attempt);
         table.touched.remove(&attempt);
     }
@@ -203,11 +214,8 @@ impl Logs {
     /// Of which the coordinator does not have everything.
     pub(crate) fn unfinished(&self) -> usize {
         let table = self.lock();
-        table
-            .files
-            .values()
-            .filter(|file| !file.is_complete())
-            .count()
+        let incomplete = table.files.values().filter(|file| !file.is_complete());
+        table.expected.len() + incomplete.count()
     }
 
     /// Bytes on disk, and of those the ones that the coordinator doesn't have.

@@ -98,7 +98,12 @@ impl<R: Runtime> Supervisor<R> {
 
     fn take_up_one(&mut self, id: AttemptId, history: History, dir: &Path) {
         match Task::read(&history.offer) {
-            Ok(task) => self.spawn(task, Origin::Found(Box::new(history))),
+            Ok(task) => {
+                if !history.adopted {
+                    self.shared.logs.expect(id);
+                }
+                self.spawn(task, Origin::Found(Box::new(history)));
+            }
             Err(error) => {
                 tracing::error!(attempt = %id, %error, "journaled offer can't be used");
                 set_aside(id, dir);

@@ -130,6 +130,8 @@ struct Inner {
     ill: bool,
     /// Containers that can't be signalled.
     stuck: BTreeSet<String>,
+    /// Containers that can't be inspected.
+    opaque: BTreeSet<String>,
     /// There is no daemon.
     down: bool,
     /// Containers outlive the daemon.
@@ -183,6 +185,7 @@ impl FakeRuntime {
             networks: BTreeMap::new(),
             ill: false,
             stuck: BTreeSet::new(),
+            opaque: BTreeSet::new(),
             down: false,
             live_restore: false,
             full: false,
@@ -234,6 +237,16 @@ impl FakeRuntime {
     /// From now on the engine can't signal this container: the request runs into its deadline.
     pub fn get_stuck(&self, name: &str) {
         self.lock().stuck.insert(name.to_owned());
+    }
+
+    /// From now on the engine does not show this container to who asks for it by name, or it does again.
+    pub fn set_opaque(&self, name: &str, opaque: bool) {
+        let mut inner = self.lock();
+        if opaque {
+            inner.opaque.insert(name.to_owned());
+        } else {
+            inner.opaque.remove(name);
+        }
     }
 
     pub fn fail_next_start(&self, fault: StartFault) {

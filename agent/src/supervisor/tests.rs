@@ -17,6 +17,7 @@ mod contact;
 mod host;
 mod namespaces;
 mod orphans;
+mod output;
 mod records;
 
 const IMAGE: &str =

@@ -82,6 +82,9 @@ impl Runtime for FakeRuntime {
 
     async fn inspect(&self, name: &str) -> Result<Option<Container>, EngineError> {
         let inner = self.up()?;
+        if inner.opaque.contains(name) {
+            return Err(hung_up());
+        }
         Ok(inner.containers.get(name).map(|found| found.state.clone()))
     }
 
