@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use muster_core::time::Timestamp;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, StatVfs};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::runtime::DaemonStart;
@@ -69,13 +69,17 @@ pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Bytes free and in all on the disk that holds `path`; `None` if that can't be told.
+/// Bytes free and in all on the disk that holds `path`, as `df` counts them: what a file system keeps for root is
+/// neither. `None` if that can't be told.
 pub(crate) fn disk(path: &Path) -> Option<(u64, u64)> {
-    let status = rustix::fs::statvfs(path).ok()?;
-    Some((
-        status.f_bavail.saturating_mul(status.f_frsize),
-        status.f_blocks.saturating_mul(status.f_frsize),
-    ))
+    rustix::fs::statvfs(path).ok().map(|status| room(&status))
+}
+
+fn room(status: &StatVfs) -> (u64, u64) {
+    let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+    let used = status.f_blocks.saturating_sub(status.f_bfree);
+    let all = used.saturating_add(status.f_bavail);
+    (bytes(status.f_bavail), bytes(all))
 }
 
 /// Changes with every start of the host.
@@ -121,8 +125,30 @@ const TICKS_PER_SECOND: u64 = 100;
 #[cfg(test)]
 mod tests {
     use muster_core::time::Millis;
+    use rustix::fs::StatVfsMountFlags;
 
     use super::*;
+
+    #[test]
+    fn a_disk_is_as_full_as_df_says() {
+        // 50 of its blocks are free and kept for root: df says 80 %.
+        let status = StatVfs {
+            f_bsize: 4096,
+            f_frsize: 4096,
+            f_blocks: 1000,
+            f_bfree: 240,
+            f_bavail: 190,
+            f_files: 0,
+            f_ffree: 0,
+            f_favail: 0,
+            f_fsid: 0,
+            f_flag: StatVfsMountFlags::empty(),
+            f_namemax: 255,
+        };
+        let (free, all) = room(&status);
+        assert_eq!((all - free) * 100 / all, 80);
+        assert_eq!(free, 190 * 4096);
+    }
 
     #[test]
     fn a_process_has_one_start_however_often_one_looks() {
