@@ -41,7 +41,7 @@ const DIR: &str = "warm";
 const PERIOD: Duration = Duration::from_secs(2);
 /// After a container that could not be parked.
 const PAUSE: Duration = Duration::from_secs(30);
-/// Destroying what is parked when the agent stops takes no longer.
+/// When the agent stops, one that is being parked has so long to get there, and then all have so long to be destroyed.
 const LAST: Duration = Duration::from_secs(5);
 
 /// What a channel asks for.
@@ -201,7 +201,7 @@ fn read(warm: &pb::Warm) -> Option<Want> {
 pub(crate) async fn keep<R: Runtime>(shared: Arc<Shared<R>>, shutdown: CancellationToken) {
     let warm = &shared.warm;
     let working = async {
-        loop {
+        while !shutdown.is_cancelled() {
             let Step { remove, park } = warm.step(Instant::now());
             destroy(&shared, remove).await;
             match park {
@@ -210,14 +210,20 @@ pub(crate) async fn keep<R: Runtime>(shared: Arc<Shared<R>>, shutdown: Cancellat
                     tokio::select! {
                         () = warm.changed.notified() => {}
                         () = tokio::time::sleep(PERIOD) => {}
+                        () = shutdown.cancelled() => {}
                     }
                 }
             }
         }
     };
+    // The engine does what it was asked for, also if nobody waits for it any more: what comes then nobody removes.
+    let last = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(LAST).await;
+    };
     tokio::select! {
-        () = shutdown.cancelled() => {}
         () = working => {}
+        () = last => {}
     }
     let left = {
         let mut state = warm.lock();

@@ -181,14 +181,17 @@ async fn they_end_with_the_agent() {
     let Some(mut bench) = Bench::of(Start::Warm).await else {
         return;
     };
-    bench.agent.take().unwrap().stop().await;
-    let listed = bench
-        .engine
-        .list(&crate::attempt::own_labels(&bench.config))
-        .await;
-    // What an earlier task ran in may be there still.
-    let mut listed = listed.unwrap().into_iter();
+    let agent = bench.agent.take().unwrap();
+    let listed = async || {
+        let labels = crate::attempt::own_labels(&bench.config);
+        bench.engine.list(&labels).await.unwrap()
+    };
     let is_warm = |found: &Listed| found.labels.contains_key(crate::attempt::WARM_LABEL);
-    assert_eq!(listed.find(is_warm), None);
+    // What an earlier task ran in goes first.
+    bench
+        .until(async || listed().await.iter().all(is_warm))
+        .await;
+    agent.stop().await;
+    assert_eq!(listed().await, []);
     assert_eq!(parked(&bench), Vec::<String>::new());
 }

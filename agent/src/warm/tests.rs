@@ -8,7 +8,7 @@ use muster_proto::v1::order::Kind;
 
 use crate::config::Config;
 use crate::rig::{Agent, Coordinator, DEADLINE, offer, stop};
-use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, StartFault};
+use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, Pace, StartFault};
 
 const IMAGE: &str =
     "r.example/x@sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -421,4 +421,25 @@ async fn an_attempt_that_has_a_container_is_not_started_in_another_one() {
     assert!(bench.engine.exit(&named(id), 0));
     assert_eq!(bench.brief(id).await, succeeded());
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_is_being_made_ends_with_the_agent_too() {
+    let bench = Bench::new().await;
+    bench.engine.note_creations();
+    bench.engine.set_pace(Pace {
+        create: Duration::from_millis(300),
+        ..Pace::default()
+    });
+    let agent = bench.agent();
+    bench.keep(IMAGE, 1, 1).await;
+    let homes = bench.config.data_dir.join("warm");
+    let asked = || std::fs::read_dir(&homes).is_ok_and(|mut homes| homes.next().is_some());
+    bench.until("one that is being made", asked).await;
+    agent.stop().await;
+    bench
+        .until("its creation", || !bench.engine.take_creations().is_empty())
+        .await;
+    assert_eq!(bench.engine.names(), Vec::<String>::new());
+    assert!(!asked());
 }
