@@ -23,6 +23,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::Config;
 use crate::wire;
 
+pub(crate) mod bench;
+
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Everything it was told and everything it does about it.

@@ -17,14 +17,10 @@ const LINES: usize = 500;
 const THIS: &str = "tests/tidy/";
 
 /// Looking again and again, with a deadline, for what nothing announces.
-const POLLS: [(&str, &str); 8] = [
+const POLLS: [(&str, &str); 7] = [
     (
         "tests/src/proxy.rs",
         "a way that is slow makes each piece late",
-    ),
-    (
-        "agent/src/supervisor/tests.rs",
-        "looks at the fake engine until it shows something",
     ),
     (
         "agent/src/e2e.rs",

@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_core::ids::AttemptId;
@@ -6,11 +5,11 @@ use muster_core::logframe::LogStream;
 use muster_proto::v1 as pb;
 use muster_proto::v1::order::Kind;
 
-use crate::config::Config;
 use crate::journal;
-use crate::rig::{Agent, Coordinator, DEADLINE, offer, stop};
+use crate::rig::bench::{Bench, IMAGE, container};
+use crate::rig::{DEADLINE, offer, stop};
 use crate::runtime::Signal;
-use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, Pace, StartFault};
+use crate::runtime::fake::{Behaviour, OnTerm, Pace, StartFault};
 use crate::wire::seq;
 
 mod contact;
@@ -20,68 +19,11 @@ mod orphans;
 mod output;
 mod records;
 
-const IMAGE: &str =
-    "r.example/x@sha256:1111111111111111111111111111111111111111111111111111111111111111";
-
-struct Bench {
-    engine: FakeRuntime,
-    coordinator: Coordinator,
-    config: Config,
-    _dir: tempfile::TempDir,
-}
-
 impl Bench {
-    async fn new() -> Self {
-        let coordinator = Coordinator::start(1).await;
-        let dir = tempfile::tempdir().unwrap();
-        let engine = FakeRuntime::new();
-        engine.hold(IMAGE);
-        Self {
-            engine,
-            config: coordinator.config(dir.path()),
-            coordinator,
-            _dir: dir,
-        }
-    }
-
-    fn agent(&self) -> Agent {
-        Agent::start(self.engine.clone(), self.config.clone())
-    }
-
     async fn offer(&self, argv: &[&str]) -> AttemptId {
         let (id, offer) = offer(IMAGE, argv);
         self.coordinator.order(Kind::Offer(offer)).await;
         id
-    }
-
-    async fn until(&self, what: impl Fn() -> bool) {
-        let seen = async {
-            while !what() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, seen).await.unwrap();
-    }
-
-    /// Nothing is left of any attempt: no container, no directory.
-    async fn until_clean(&self) {
-        let attempts = self.config.data_dir.join("attempts");
-        let clean = async {
-            while !self.engine.names().is_empty()
-                || std::fs::read_dir(&attempts).unwrap().next().is_some()
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, clean).await.unwrap();
-    }
-
-    fn attempt_dir(&self, id: AttemptId) -> PathBuf {
-        self.config.data_dir.join("attempts").join(id.to_string())
-    }
-
-    fn container(&self, id: AttemptId) -> String {
-        format!("mu-01234567-{id}")
     }
 }
 
@@ -134,7 +76,7 @@ async fn a_task_finds_its_metadata() {
     bench.coordinator.order(Kind::Offer(offer.clone())).await;
     bench.coordinator.started(id).await;
 
-    let asked = bench.engine.asked(&bench.container(id)).unwrap();
+    let asked = bench.engine.asked(&container(id)).unwrap();
     assert_eq!(asked.user, "65532:65532");
     assert_eq!(asked.labels["muster.attempt"], "1");
     assert_eq!(asked.labels["muster.cluster"], "0123456789abcdef");
@@ -240,7 +182,7 @@ async fn a_restarted_agent_takes_its_containers_up_again() {
     let id = bench.offer(&["wait"]).await;
     bench.coordinator.started(id).await;
     agent.stop().await;
-    assert_eq!(bench.engine.names(), [bench.container(id)]);
+    assert_eq!(bench.engine.names(), [container(id)]);
 
     let agent = bench.agent();
     let held = bench
@@ -258,7 +200,7 @@ async fn a_restarted_agent_takes_its_containers_up_again() {
     assert_eq!(brief(&ended), (pb::Outcome::Preempted, "drained", None));
     assert_eq!(bench.coordinator.log(id).await, output);
     bench.until_clean().await;
-    assert_eq!(bench.engine.starts()[&bench.container(id)], 1);
+    assert_eq!(bench.engine.starts()[&container(id)], 1);
     agent.stop().await;
 }
 
@@ -273,14 +215,14 @@ async fn an_agent_that_is_stopped_starts_what_it_has_begun_to_start() {
     let id = bench.offer(&["hello"]).await;
     let dir = bench.attempt_dir(id);
     let intended = || journal::read(&dir).is_ok_and(|history| history.intent.is_some());
-    bench.until(intended).await;
+    bench.until("the intent", intended).await;
     assert!(bench.engine.starts().is_empty());
     agent.stop().await;
 
     let agent = bench.agent();
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Succeeded, "exited", Some(0)));
-    assert_eq!(bench.engine.starts()[&bench.container(id)], 1);
+    assert_eq!(bench.engine.starts()[&container(id)], 1);
     agent.stop().await;
 }
 
@@ -334,9 +276,7 @@ async fn what_others_do_to_a_container_is_not_the_tasks_fault() {
     let agent = bench.agent();
     let id = bench.offer(&["polite"]).await;
     bench.coordinator.started(id).await;
-    bench
-        .engine
-        .kill_from_outside(&bench.container(id), Signal::Term);
+    bench.engine.kill_from_outside(&container(id), Signal::Term);
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(
         brief(&ended),
@@ -345,7 +285,7 @@ async fn what_others_do_to_a_container_is_not_the_tasks_fault() {
 
     let id = bench.offer(&["polite"]).await;
     bench.coordinator.started(id).await;
-    bench.engine.remove_from_outside(&bench.container(id));
+    bench.engine.remove_from_outside(&container(id));
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Lost, "container_gone", None));
     agent.stop().await;
@@ -445,7 +385,7 @@ async fn an_offer_is_not_taken_while_its_refusal_is_on_the_way() {
     bench.coordinator.order(Kind::Offer(wanted)).await;
     let other = bench.offer(&["hello"]).await;
     bench.coordinator.ended(other).await;
-    assert!(!bench.engine.starts().contains_key(&bench.container(id)));
+    assert!(!bench.engine.starts().contains_key(&container(id)));
     assert!(!bench.attempt_dir(id).exists());
     agent.stop().await;
 }

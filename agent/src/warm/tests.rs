@@ -6,51 +6,31 @@ use muster_core::ids::AttemptId;
 use muster_proto::v1 as pb;
 use muster_proto::v1::order::Kind;
 
-use crate::config::Config;
-use crate::rig::{Agent, Coordinator, DEADLINE, offer, stop};
-use crate::runtime::fake::{Behaviour, FakeRuntime, OnTerm, Pace, StartFault};
+use crate::Config;
+use crate::rig::bench::{Bench, IMAGE, container};
+use crate::rig::{Agent, offer, stop};
+use crate::runtime::fake::{Behaviour, OnTerm, Pace, StartFault};
 
-const IMAGE: &str =
-    "r.example/x@sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const NEXT: &str =
     "r.example/x@sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-struct Bench {
-    engine: FakeRuntime,
-    coordinator: Coordinator,
-    config: Config,
-    _dir: tempfile::TempDir,
-}
-
 impl Bench {
-    async fn new() -> Self {
-        let coordinator = Coordinator::start(1).await;
-        let dir = tempfile::tempdir().unwrap();
-        let engine = FakeRuntime::new();
-        engine.set_mounts();
-        engine.hold(IMAGE);
-        engine.hold(NEXT);
-        let mut config = coordinator.config(dir.path());
-        config.warm.memory_free = 0;
-        Self {
-            engine,
-            config,
-            coordinator,
-            _dir: dir,
-        }
+    /// On which containers can be parked.
+    async fn warm() -> Self {
+        let mut bench = Self::new().await;
+        bench.engine.set_mounts();
+        bench.engine.hold(NEXT);
+        bench.config.warm.memory_free = 0;
+        bench
     }
 
     /// And its agent, with a container for the next task of the channel.
     async fn with_one_parked() -> (Self, Agent) {
-        let bench = Self::new().await;
+        let bench = Self::warm().await;
         let agent = bench.agent();
         bench.keep(IMAGE, 1, 1).await;
         bench.until_parked(1).await;
         (bench, agent)
-    }
-
-    fn agent(&self) -> Agent {
-        Agent::start(self.engine.clone(), self.config.clone())
     }
 
     /// The channel's tasks run this image from now on.
@@ -68,7 +48,7 @@ impl Bench {
         self.coordinator.order(Kind::Keep(keep)).await;
     }
 
-    async fn offer(&self, change: impl Fn(&mut pb::Offer)) -> AttemptId {
+    async fn offer_warm(&self, change: impl Fn(&mut pb::Offer)) -> AttemptId {
         let (id, mut offer) = plain_offer();
         change(&mut offer);
         self.coordinator.order(Kind::Offer(offer)).await;
@@ -81,21 +61,6 @@ impl Bench {
         names
             .filter(|name| name.contains("-warm-") && !told.contains_key(name))
             .collect()
-    }
-
-    async fn until(&self, what: &str, is: impl Fn() -> bool) {
-        let waiting = async {
-            let mut tick = tokio::time::interval(Duration::from_millis(5));
-            while !is() {
-                tick.tick().await;
-            }
-        };
-        let waited = tokio::time::timeout(DEADLINE, waiting).await;
-        assert!(
-            waited.is_ok(),
-            "still waiting for {what}: {:?}",
-            self.engine.names()
-        );
     }
 
     /// So many wait for tasks.
@@ -126,11 +91,6 @@ fn plain_offer() -> (AttemptId, pb::Offer) {
     (id, offer)
 }
 
-/// What the container of an attempt is called.
-fn named(id: AttemptId) -> String {
-    format!("mu-01234567-{id}")
-}
-
 fn succeeded() -> (pb::Outcome, String, Option<i32>) {
     (pb::Outcome::Succeeded, "exited".into(), Some(0))
 }
@@ -144,21 +104,20 @@ async fn a_task_runs_in_a_parked_container_which_is_used_once() {
     assert!(asked.init.unwrap().run.is_none());
     assert!(!asked.labels.contains_key("muster.task"));
 
-    let id = bench.offer(|_| {}).await;
+    let id = bench.offer_warm(|_| {}).await;
     assert_eq!(bench.brief(id).await, succeeded());
     assert_eq!(bench.engine.told()[&first], ["hello"]);
     // It has the task's limits, and another one takes its place.
     bench
-        .until("its removal", || !bench.engine.names().contains(&named(id)))
+        .until("its removal", || {
+            !bench.engine.names().contains(&container(id))
+        })
         .await;
     bench.until_parked(1).await;
     let second = bench.parked().remove(0);
     assert_eq!(bench.engine.asked(&second).unwrap().limits.pids, 64);
-    let attempts = bench.config.data_dir.join("attempts");
     bench
-        .until("the end of its directory", || {
-            std::fs::read_dir(&attempts).unwrap().next().is_none()
-        })
+        .until("the end of its directory", || bench.is_forgotten())
         .await;
     agent.stop().await;
     assert_eq!(bench.engine.names(), Vec::<String>::new());
@@ -166,16 +125,16 @@ async fn a_task_runs_in_a_parked_container_which_is_used_once() {
 
 #[tokio::test]
 async fn limits_are_set_before_the_task_begins() {
-    let bench = Bench::new().await;
+    let bench = Bench::warm().await;
     bench.engine.script("hello", Behaviour::forever());
     let agent = bench.agent();
     bench.keep(IMAGE, 1, 1).await;
     bench.until_parked(1).await;
     let name = bench.parked().remove(0);
     assert_eq!(bench.engine.asked(&name).unwrap().limits.pids, 256);
-    let id = bench.offer(|_| {}).await;
+    let id = bench.offer_warm(|_| {}).await;
     bench.coordinator.started(id).await;
-    let asked = bench.engine.asked(&named(id)).unwrap();
+    let asked = bench.engine.asked(&container(id)).unwrap();
     assert_eq!((asked.limits.pids, asked.name), (64, name));
     let canceled = stop(id, pb::StopReason::Canceled);
     bench.coordinator.order(canceled).await;
@@ -196,7 +155,7 @@ async fn what_a_parked_container_can_not_be_is_started_cold() {
         |offer| offer.spec.as_mut().unwrap().workdir = "/w".into(),
     ];
     for change in cases {
-        let id = bench.offer(change).await;
+        let id = bench.offer_warm(change).await;
         assert_eq!(bench.brief(id).await, succeeded());
     }
     assert!(bench.engine.told().is_empty(), "{:?}", bench.engine.told());
@@ -206,7 +165,7 @@ async fn what_a_parked_container_can_not_be_is_started_cold() {
 
 #[tokio::test]
 async fn none_stays_of_an_image_that_the_channel_left() {
-    let bench = Bench::new().await;
+    let bench = Bench::warm().await;
     let agent = bench.agent();
     bench.keep(IMAGE, 2, 2).await;
     bench.until_parked(2).await;
@@ -242,7 +201,7 @@ async fn one_that_died_is_not_used_and_replaced() {
 async fn a_start_whose_answer_is_lost_is_looked_up_and_not_repeated() {
     let (bench, agent) = Bench::with_one_parked().await;
     bench.engine.fail_next_tell(StartFault::HangUpAfterStarting);
-    let id = bench.offer(|_| {}).await;
+    let id = bench.offer_warm(|_| {}).await;
     assert_eq!(bench.brief(id).await, succeeded());
     assert_eq!(bench.engine.told().len(), 1);
 
@@ -250,7 +209,7 @@ async fn a_start_whose_answer_is_lost_is_looked_up_and_not_repeated() {
     bench
         .engine
         .fail_next_tell(StartFault::HangUpBeforeStarting);
-    let id = bench.offer(|_| {}).await;
+    let id = bench.offer_warm(|_| {}).await;
     let (outcome, reason, _) = bench.brief(id).await;
     assert_eq!(
         (outcome, reason.as_str()),
@@ -262,15 +221,15 @@ async fn a_start_whose_answer_is_lost_is_looked_up_and_not_repeated() {
 
 #[tokio::test]
 async fn a_task_in_a_warm_container_outlives_the_agent() {
-    let bench = Bench::new().await;
+    let bench = Bench::warm().await;
     bench.engine.script("hello", Behaviour::forever());
     let agent = bench.agent();
     bench.keep(IMAGE, 1, 1).await;
     bench.until_parked(1).await;
-    let id = bench.offer(|_| {}).await;
+    let id = bench.offer_warm(|_| {}).await;
     bench.coordinator.started(id).await;
     agent.stop().await;
-    let name = named(id);
+    let name = container(id);
     assert_eq!(bench.engine.names(), std::slice::from_ref(&name));
     let agent = bench.agent();
     bench
@@ -303,7 +262,7 @@ async fn what_an_earlier_agent_left_parked_goes() {
 
 #[tokio::test]
 async fn there_are_no_more_than_the_host_may_have() {
-    let mut bench = Bench::new().await;
+    let mut bench = Bench::warm().await;
     bench.config.warm.count = 2;
     let agent = bench.agent();
     bench.keep(IMAGE, 5, 5).await;
@@ -315,7 +274,7 @@ async fn there_are_no_more_than_the_host_may_have() {
         .until("the agent", || bench.coordinator.lock().hellos.len() == 2)
         .await;
     bench.keep(IMAGE, 5, 5).await;
-    let id = bench.offer(|_| {}).await;
+    let id = bench.offer_warm(|_| {}).await;
     assert_eq!(bench.brief(id).await, succeeded());
     assert!(bench.engine.told().is_empty() && bench.parked().is_empty());
     agent.stop().await;
@@ -323,7 +282,7 @@ async fn there_are_no_more_than_the_host_may_have() {
 
 /// The agent is stopped while a task runs in a warm container, its disk loses what it knew of that, and it comes back.
 async fn taken_up_after(lose: impl Fn(&Config, AttemptId)) {
-    let bench = Bench::new().await;
+    let bench = Bench::warm().await;
     bench.engine.script("hello", Behaviour::forever());
     let agent = bench.agent();
     bench.keep(IMAGE, 1, 1).await;
@@ -342,8 +301,8 @@ async fn taken_up_after(lose: impl Fn(&Config, AttemptId)) {
     assert_eq!(orphans, [&Some(crate::wire::from_attempt_id(id))]);
     bench.coordinator.order(Kind::Adopt(offer)).await;
     bench.coordinator.started(id).await;
-    assert_eq!(bench.engine.names(), [named(id)]);
-    assert!(bench.engine.exit(&named(id), 0));
+    assert_eq!(bench.engine.names(), [container(id)]);
+    assert!(bench.engine.exit(&container(id), 0));
     assert_eq!(bench.brief(id).await, succeeded());
     bench
         .until("its removal", || bench.engine.names().is_empty())
@@ -371,7 +330,7 @@ async fn a_warm_container_that_can_not_have_its_attempts_name_keeps_its_own() {
     let first = bench.parked().remove(0);
     let (id, offer) = plain_offer();
     let somebodys = crate::runtime::NewContainer {
-        name: named(id),
+        name: container(id),
         labels: std::collections::BTreeMap::new(),
         init: None,
         ..bench.engine.asked(&first).unwrap()
@@ -383,7 +342,7 @@ async fn a_warm_container_that_can_not_have_its_attempts_name_keeps_its_own() {
     bench
         .until("its removal", || !bench.engine.names().contains(&first))
         .await;
-    assert!(bench.engine.names().contains(&named(id)));
+    assert!(bench.engine.names().contains(&container(id)));
     agent.stop().await;
 }
 
@@ -391,7 +350,7 @@ async fn a_warm_container_that_can_not_have_its_attempts_name_keeps_its_own() {
 /// another name.
 #[tokio::test]
 async fn an_attempt_that_has_a_container_is_not_started_in_another_one() {
-    let bench = Bench::new().await;
+    let bench = Bench::warm().await;
     let stubborn = Behaviour {
         on_term: OnTerm::Ignore,
         ..Behaviour::forever()
@@ -418,14 +377,14 @@ async fn an_attempt_that_has_a_container_is_not_started_in_another_one() {
     bench.coordinator.order(Kind::Offer(offer)).await;
     bench.coordinator.started(id).await;
     assert_eq!(bench.engine.told().len(), 1);
-    assert!(bench.engine.exit(&named(id), 0));
+    assert!(bench.engine.exit(&container(id), 0));
     assert_eq!(bench.brief(id).await, succeeded());
     agent.stop().await;
 }
 
 #[tokio::test]
 async fn one_that_is_being_made_ends_with_the_agent_too() {
-    let bench = Bench::new().await;
+    let bench = Bench::warm().await;
     bench.engine.note_creations();
     bench.engine.set_pace(Pace {
         create: Duration::from_millis(300),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use muster_proto::v1 as pb;
 use muster_proto::v1::order::Kind;
 
-use super::{Bench, IMAGE, brief};
+use super::brief;
+use crate::rig::bench::{Bench, IMAGE, container};
 use crate::rig::offer;
 use crate::runtime::Runtime as _;
 use crate::runtime::fake::{Behaviour, Pace};
@@ -110,7 +111,7 @@ async fn a_restarted_agent_remembers_when_it_was_heard() {
     // Nobody listens there.
     away.coordinator = "http://127.0.0.1:9".to_owned();
     let agent = crate::rig::Agent::start(bench.engine.clone(), away);
-    let name = bench.container(id);
+    let name = container(id);
     let stopped = tokio::time::timeout(crate::rig::DEADLINE, bench.engine.wait(&name)).await;
     stopped.unwrap().unwrap();
     agent.stop().await;

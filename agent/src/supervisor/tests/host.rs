@@ -41,7 +41,7 @@ async fn gpus_and_resources_are_offered_and_handed_on() {
     let (id, two) = with_gpus(2);
     bench.coordinator.order(Kind::Offer(two)).await;
     bench.coordinator.started(id).await;
-    let asked = bench.engine.asked(&bench.container(id)).unwrap();
+    let asked = bench.engine.asked(&container(id)).unwrap();
     assert_eq!(asked.gpus, 2);
 
     let (id, three) = with_gpus(3);
@@ -114,7 +114,7 @@ async fn a_wedged_container_is_told_of_and_holds_up_nothing_else() {
     let agent = bench.agent();
     let id = bench.offer(&["long"]).await;
     bench.coordinator.started(id).await;
-    let name = bench.container(id);
+    let name = container(id);
     bench.engine.get_stuck(&name);
     let wedged = |wanted: f64| {
         move |seen: &crate::rig::Seen| {
@@ -148,7 +148,7 @@ async fn an_engine_whose_start_seems_to_move_with_the_clock_is_the_same_engine()
     bench
         .engine
         .set_clock(muster_core::time::Millis::from_secs(1));
-    bench.engine.exit(&bench.container(id), 0);
+    bench.engine.exit(&container(id), 0);
     let end = bench.coordinator.ended(id).await.end.unwrap();
     assert_eq!(end.outcome(), pb::Outcome::Succeeded, "{end:?}");
     agent.stop().await;

@@ -28,7 +28,7 @@ impl Bench {
         id
     }
 
-    fn parked(&self) -> Vec<String> {
+    fn parked_namespaces(&self) -> Vec<String> {
         let names = self.engine.names().into_iter();
         names.filter(|name| name.contains("parked")).collect()
     }
@@ -40,11 +40,11 @@ impl Bench {
                 let id = self.offer_on_bridge(&["wait"], |_| {}).await;
                 let network = self.network_of(id).await;
                 if let Some(parked) = network.strip_prefix("container:") {
-                    let asked = self.engine.asked(&self.container(id)).unwrap();
+                    let asked = self.engine.asked(&container(id)).unwrap();
                     assert_eq!(asked.labels["muster.namespace"], parked);
                     return (id, parked.to_owned());
                 }
-                assert!(self.engine.exit(&self.container(id), 0));
+                assert!(self.engine.exit(&container(id), 0));
                 self.coordinator.ended(id).await;
             }
         };
@@ -53,7 +53,7 @@ impl Bench {
 
     async fn network_of(&self, id: AttemptId) -> String {
         self.coordinator.started(id).await;
-        let asked = self.engine.asked(&self.container(id)).unwrap();
+        let asked = self.engine.asked(&container(id)).unwrap();
         asked.network.unwrap()
     }
 }
@@ -67,13 +67,15 @@ async fn later_tasks_join_namespaces_that_were_made_ahead() {
     assert!(own.starts_with("muster-01234567-"), "{own}");
 
     let (_, joined) = bench.lent().await;
-    assert!(bench.parked().contains(&joined));
+    assert!(bench.parked_namespaces().contains(&joined));
     let (_, other) = bench.lent().await;
     assert_ne!(other, joined);
     agent.stop().await;
     let held = BTreeSet::from([joined, other]);
     bench
-        .until(|| BTreeSet::from_iter(bench.parked()) == held)
+        .until("both to be parked", || {
+            BTreeSet::from_iter(bench.parked_namespaces()) == held
+        })
         .await;
 }
 
@@ -88,7 +90,7 @@ async fn a_namespace_is_lent_again_and_never_while_it_is_in_use() {
         let (id, joined) = bench.lent().await;
         assert_ne!(joined, in_use);
         lent.insert(joined);
-        assert!(bench.engine.exit(&bench.container(id), 0));
+        assert!(bench.engine.exit(&container(id), 0));
         bench.coordinator.ended(id).await;
     }
     // How many are made depends on who is faster, the next task or the one that makes them.
@@ -115,7 +117,7 @@ async fn tasks_that_could_write_what_is_shared_have_their_own() {
     }
     let without = bench.offer(&["wait"]).await;
     bench.coordinator.started(without).await;
-    let asked = bench.engine.asked(&bench.container(without)).unwrap();
+    let asked = bench.engine.asked(&container(without)).unwrap();
     assert_eq!(asked.network, None);
     agent.stop().await;
 }
@@ -139,7 +141,7 @@ async fn a_namespace_that_goes_before_the_start_costs_no_attempt() {
     let bench = Bench::pooled().await;
     let agent = bench.agent();
     let (first, _) = bench.lent().await;
-    assert!(bench.engine.exit(&bench.container(first), 0));
+    assert!(bench.engine.exit(&container(first), 0));
     bench.coordinator.ended(first).await;
     let start = Duration::from_millis(300);
     bench.engine.set_pace(Pace {
@@ -147,13 +149,13 @@ async fn a_namespace_that_goes_before_the_start_costs_no_attempt() {
         ..Pace::default()
     });
     let id = bench.offer_on_bridge(&["wait"], |_| {}).await;
-    let asked = || bench.engine.asked(&bench.container(id));
-    bench.until(|| asked().is_some()).await;
+    let asked = || bench.engine.asked(&container(id));
+    bench.until("a container", || asked().is_some()).await;
     let joined = &asked().unwrap().labels["muster.namespace"];
     assert!(bench.engine.exit(joined, 137));
     let network = bench.network_of(id).await;
     assert!(network.starts_with("muster-01234567-"), "{network}");
-    assert!(bench.engine.exit(&bench.container(id), 0));
+    assert!(bench.engine.exit(&container(id), 0));
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Succeeded, "exited", Some(0)));
     agent.stop().await;
@@ -172,8 +174,8 @@ async fn a_container_that_lost_its_namespace_before_its_start_is_made_anew() {
         .as_mut()
         .unwrap()
         .set_network(pb::Network::Bridge);
-    let name = bench.container(id);
-    let mut new = bench.engine.asked(&bench.container(first)).unwrap();
+    let name = container(id);
+    let mut new = bench.engine.asked(&container(first)).unwrap();
     new.name.clone_from(&name);
     new.command = vec!["true".into()];
     new.network = Some("container:gone".into());

@@ -4,7 +4,8 @@ use muster_core::ids::AttemptId;
 use muster_proto::v1 as pb;
 use muster_proto::v1::order::Kind;
 
-use super::{Bench, IMAGE, brief};
+use super::brief;
+use crate::rig::bench::{Bench, IMAGE, container};
 use crate::rig::{Agent, Seen, offer};
 use crate::runtime::fake::{Behaviour, OnTerm};
 use crate::wire;
@@ -61,11 +62,11 @@ async fn a_container_is_taken_up_again_after_its_journal_was_lost() {
     let (agent, hello) = again(&bench).await;
     assert_eq!((named(&hello), hello.attempts.len()), (vec![], 1));
     bench.coordinator.order(Kind::Adopt(offer)).await;
-    assert!(bench.engine.exit(&bench.container(id), 0));
+    assert!(bench.engine.exit(&container(id), 0));
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Succeeded, "exited", Some(0)));
     bench.until_clean().await;
-    assert_eq!(bench.engine.starts()[&bench.container(id)], 1);
+    assert_eq!(bench.engine.starts()[&container(id)], 1);
     agent.stop().await;
 }
 
@@ -92,7 +93,7 @@ async fn an_end_that_may_be_that_of_a_lease_counts_as_lost() {
     bench.coordinator.change(|seen| seen.reports.clear());
     bench.coordinator.order(Kind::Adopt(offer)).await;
     bench.coordinator.started(id).await;
-    assert!(bench.engine.exit(&bench.container(id), 0));
+    assert!(bench.engine.exit(&container(id), 0));
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Lost, "container_gone", None));
     bench.until_clean().await;
@@ -110,7 +111,7 @@ async fn nothing_touches_it_before_the_coordinator_has_decided() {
     let beats = bench.coordinator.lock().beats.len();
     let more = |seen: &Seen| (seen.beats.len() > beats + 2).then_some(());
     bench.coordinator.until("heartbeats", more).await;
-    assert_eq!(bench.engine.names(), [bench.container(id)]);
+    assert_eq!(bench.engine.names(), [container(id)]);
 
     let attempt = Some(wire::from_attempt_id(id));
     let discard = pb::Discard { attempt };
@@ -179,7 +180,7 @@ async fn a_discard_does_nothing_to_what_has_a_journal() {
     let beats = bench.coordinator.lock().beats.len();
     let more = |seen: &Seen| (seen.beats.len() > beats + 2).then_some(());
     bench.coordinator.until("heartbeats", more).await;
-    assert_eq!(bench.engine.names(), [bench.container(id)]);
+    assert_eq!(bench.engine.names(), [container(id)]);
     agent.stop().await;
 }
 
@@ -192,6 +193,6 @@ async fn containers_of_other_clusters_are_not_named() {
     std::fs::write(bench.config.data_dir.join("cluster"), "fedcba9876543210").unwrap();
     let (agent, hello) = again(&bench).await;
     assert_eq!(named(&hello), []);
-    assert_eq!(bench.engine.names(), [bench.container(id)]);
+    assert_eq!(bench.engine.names(), [container(id)]);
     agent.stop().await;
 }

@@ -11,7 +11,7 @@ async fn output_of_an_earlier_life_is_unfinished_before_the_engine_shows_its_con
     bench.coordinator.ended(id).await;
     agent.stop().await;
 
-    let name = bench.container(id);
+    let name = container(id);
     bench.engine.set_opaque(&name, true);
     bench.coordinator.change(|seen| seen.beats.clear());
     let agent = bench.agent();

@@ -6,7 +6,7 @@ use super::*;
 
 /// A record of a task that began at 100 and ended with 0 at 200, in the place of the init process.
 fn write_record(bench: &Bench, id: AttemptId) {
-    let asked = bench.engine.asked(&bench.container(id)).unwrap();
+    let asked = bench.engine.asked(&container(id)).unwrap();
     let init = asked.init.unwrap();
     let key = init.run.unwrap().key;
     let text = format!("muster-init 1\nkey {key}\nstarted 5 100\nended 105 200\nexited 0\nend\n");
@@ -39,7 +39,7 @@ async fn a_start_that_the_engine_forgot_is_told_by_the_record() {
         let journal = std::fs::read_to_string(journal.join("journal"));
         journal.is_ok_and(|text| text.contains("start_intent"))
     };
-    bench.until(asked_to_start).await;
+    bench.until("the intent", asked_to_start).await;
     write_record(&bench, id);
     ended_by_record(&bench, id).await;
     agent.stop().await;
@@ -54,7 +54,7 @@ async fn times_of_a_container_that_is_gone_are_those_of_the_record() {
     let id = bench.offer(&["hello"]).await;
     bench.coordinator.started(id).await;
     write_record(&bench, id);
-    bench.engine.remove_from_outside(&bench.container(id));
+    bench.engine.remove_from_outside(&container(id));
     ended_by_record(&bench, id).await;
     agent.stop().await;
 }
@@ -69,7 +69,7 @@ async fn a_start_that_was_written_down_is_told_with_the_end() {
     agent.stop().await;
     // As if that had not arrived.
     bench.coordinator.change(|seen| seen.reports.clear());
-    bench.engine.remove_from_outside(&bench.container(id));
+    bench.engine.remove_from_outside(&container(id));
     let agent = bench.agent();
     let ended = bench.coordinator.ended(id).await;
     assert_eq!(brief(&ended), (pb::Outcome::Lost, "container_gone", None));
