@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &mut Context, verb: QuarantineVerb) -> Result<E
             let request = v1::RequeueRequest { team, job, index };
             let reply = context.client.jobs().requeue(request).await?;
             let tasks = reply.into_inner().tasks;
-            context.console.note(&format!("{tasks} tasks go on"));
+            context.console.note(&format!("tasks requeued: {tasks}"));
         }
         QuarantineVerb::Drop { task } => {
             let (job, index) = one(context, &task).await?;
