@@ -14,6 +14,7 @@ fn own() -> Traces {
 #[test]
 fn an_open_socket_is_seen_and_a_closed_one_is_not() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener6 = TcpListener::bind("[::1]:0").unwrap();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let inode = |fd: std::os::fd::RawFd| {
         let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
@@ -22,13 +23,41 @@ fn an_open_socket_is_seen_and_a_closed_one_is_not() {
         inode.strip_suffix(']').unwrap().to_owned()
     };
     let tcp = format!("tcp {}", inode(listener.as_raw_fd()));
+    let tcp6 = format!("tcp6 {}", inode(listener6.as_raw_fd()));
     let udp = format!("udp {}", inode(datagrams.as_raw_fd()));
+    let all = [&tcp, &tcp6, &udp];
     let seen = own();
-    assert!(seen.sockets.contains(&tcp) && seen.sockets.contains(&udp));
+    assert!(all.iter().all(|socket| seen.sockets.contains(*socket)));
     assert!(seen.setup.contains("127.0.0.1") && seen.setup.contains("lo"));
-    drop((listener, datagrams));
+    drop((listener, listener6, datagrams));
     let seen = own();
-    assert!(!seen.sockets.contains(&tcp) && !seen.sockets.contains(&udp));
+    assert!(!all.iter().any(|socket| seen.sockets.contains(*socket)));
+}
+
+#[test]
+fn a_table_of_tcp_is_left_out_only_if_the_kernel_counts_nothing_in_it() {
+    let four = |open: u32, late: u32| {
+        format!(
+            "sockets: used 7\nTCP: inuse {open} orphan 3 tw {late} alloc 9 mem 1\nUDP: inuse 1 mem 0\n"
+        )
+    };
+    let six = |open: u32| format!("TCP6: inuse {open}\nUDP6: inuse 0\n");
+    let left_out = |four: &str, six: &str| {
+        let counts = TcpCounts::of(four, six);
+        TABLES
+            .map(|(table, _)| table)
+            .into_iter()
+            .filter(|table| counts.is_empty(table))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(left_out(&four(0, 0), &six(0)), ["tcp", "tcp6"]);
+    assert_eq!(left_out(&four(1, 0), &six(0)), ["tcp6"]);
+    assert_eq!(left_out(&four(0, 0), &six(1)), ["tcp"]);
+    let nothing: [&str; 0] = [];
+    assert_eq!(left_out(&four(0, 1), &six(0)), nothing);
+    assert_eq!(left_out(&four(1, 0), ""), nothing);
+    assert_eq!(left_out("", ""), nothing);
+    assert_eq!(left_out("TCP: inuse x tw\n", "TCP6:\n"), nothing);
 }
 
 #[test]
