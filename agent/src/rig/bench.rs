@@ -60,7 +60,8 @@ impl Bench {
         left.next().is_none()
     }
 
-    fn attempts(&self) -> PathBuf {
+    /// Where attempts have their directories.
+    pub(crate) fn attempts(&self) -> PathBuf {
         self.config.data_dir.join(crate::attempt::ATTEMPTS)
     }
 

@@ -6,7 +6,6 @@ use muster_core::ids::AttemptId;
 use muster_proto::v1 as pb;
 use muster_proto::v1::order::Kind;
 
-use crate::Config;
 use crate::rig::bench::{Bench, IMAGE, container};
 use crate::rig::{Agent, offer, stop};
 use crate::runtime::fake::{Behaviour, OnTerm, Pace, StartFault};
@@ -281,7 +280,7 @@ async fn there_are_no_more_than_the_host_may_have() {
 }
 
 /// The agent is stopped while a task runs in a warm container, its disk loses what it knew of that, and it comes back.
-async fn taken_up_after(lose: impl Fn(&Config, AttemptId)) {
+async fn taken_up_after(lose: impl Fn(&Bench, AttemptId)) {
     let bench = Bench::warm().await;
     bench.engine.script("hello", Behaviour::forever());
     let agent = bench.agent();
@@ -292,7 +291,7 @@ async fn taken_up_after(lose: impl Fn(&Config, AttemptId)) {
     bench.coordinator.started(id).await;
     assert_eq!(bench.engine.told().len(), 1);
     agent.stop().await;
-    lose(&bench.config, id);
+    lose(&bench, id);
     bench.coordinator.change(|seen| seen.reports.clear());
     let agent = bench.agent();
     let hello = |seen: &crate::rig::Seen| seen.hellos.get(1).cloned();
@@ -312,14 +311,14 @@ async fn taken_up_after(lose: impl Fn(&Config, AttemptId)) {
 
 #[tokio::test]
 async fn a_task_in_a_warm_container_is_taken_up_again_after_the_loss_of_the_data_directory() {
-    taken_up_after(|config, _| std::fs::remove_dir_all(&config.data_dir).unwrap()).await;
+    taken_up_after(|bench, _| std::fs::remove_dir_all(&bench.config.data_dir).unwrap()).await;
 }
 
 #[tokio::test]
 async fn a_task_in_a_warm_container_is_taken_up_again_after_damage_to_its_journal() {
-    taken_up_after(|config, id| {
-        let dir = config.data_dir.join("attempts").join(id.to_string());
-        std::fs::write(dir.join("journal"), "rubbish\n").unwrap();
+    taken_up_after(|bench, id| {
+        let journal = bench.attempt_dir(id).join("journal");
+        std::fs::write(journal, "rubbish\n").unwrap();
     })
     .await;
 }

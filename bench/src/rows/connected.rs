@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::growth::mebibytes;
-use super::{Aim, Goal, Row};
+use super::{Aim, Goal, Row, mebibytes};
 use crate::crowd::Crowd;
 use crate::samples::Samples;
 use crate::stand::{Size, Stand, until};

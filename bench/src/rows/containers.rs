@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use muster_tests::gauge::host_cpu;
 
-use super::growth::mebibytes;
-use super::{Aim, Goal, Plot, Row, Series};
+use super::{Aim, Goal, Plot, Row, Series, mebibytes};
 use crate::docker::{self, Network};
 use crate::fleet::Fleet;
 use crate::samples::Samples;

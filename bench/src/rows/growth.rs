@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::{Aim, Goal, Plot, Row, Series};
+use super::{Aim, Goal, Plot, Row, Series, mebibytes};
 use crate::agents::Agents;
 use crate::history;
 use crate::profile::each_task;
@@ -100,10 +100,6 @@ pub(crate) async fn memory(jobs: u32) -> anyhow::Result<Vec<Row>> {
         ),
         Row::measured(JOB_MEMORY, &Samples::new(vec![each]), queue, Vec::new()),
     ])
-}
-
-pub(super) fn mebibytes(bytes: u64) -> f64 {
-    f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) / 1024.0
 }
 
 /// An array that goes before everything else, while a queue of jobs of the same class waits behind it.

@@ -26,8 +26,7 @@ async fn left_running(bench: &Bench) -> (AttemptId, pb::Offer) {
 }
 
 fn lose_journals(bench: &Bench) {
-    let attempts = bench.config.data_dir.join("attempts");
-    std::fs::remove_dir_all(attempts).unwrap();
+    std::fs::remove_dir_all(bench.attempts()).unwrap();
 }
 
 /// The agent again, and what its first Hello says.
@@ -124,7 +123,7 @@ async fn nothing_touches_it_before_the_coordinator_has_decided() {
 async fn a_journal_that_is_damaged_is_a_lost_one() {
     let bench = Bench::new().await;
     let (id, offer) = left_running(&bench).await;
-    let dir = bench.config.data_dir.join("attempts").join(id.to_string());
+    let dir = bench.attempt_dir(id);
     std::fs::write(dir.join("journal"), "rubbish\n").unwrap();
     let (agent, hello) = again(&bench).await;
     assert_eq!((named(&hello), hello.attempts), (vec![id], vec![]));

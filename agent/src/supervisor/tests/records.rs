@@ -34,9 +34,9 @@ async fn a_start_that_the_engine_forgot_is_told_by_the_record() {
     let fault = StartFault::HangUpBeforeStarting;
     bench.engine.fail_next_start(fault);
     let id = bench.offer(&["hello"]).await;
-    let journal = bench.config.data_dir.join("attempts").join(id.to_string());
+    let dir = bench.attempt_dir(id);
     let asked_to_start = || {
-        let journal = std::fs::read_to_string(journal.join("journal"));
+        let journal = std::fs::read_to_string(dir.join("journal"));
         journal.is_ok_and(|text| text.contains("start_intent"))
     };
     bench.until("the intent", asked_to_start).await;
